@@ -1,0 +1,1 @@
+"""The code of a book on the neural tangent kernel: one module a chapter."""
