@@ -177,7 +177,11 @@ class verify:
         removed: the hypothesis that was removed, in words. args and tolerances: as for the
         comparison. Run the code that the check ran; change only the hypothesis.
         """
-        defaults = {"close": {"rtol": 1e-10, "atol": 0.0}, "bound": {"rtol": 1e-9}, "rate": {}}
+        defaults = {
+            "close": {"rtol": 1e-10, "atol": 0.0},
+            "bound": {"rtol": 1e-9},
+            "rate": {},
+        }
         outcome = self._compare(by, removed, *args, **{**defaults[by], **tolerances})
         if not outcome.miss >= MISS:
             raise ClaimFailed(
@@ -194,9 +198,7 @@ class verify:
             )
         self.checks.append({"statement": statement, "how": how, "tolerance": outcome.tolerance})
 
-    def _compare(
-        self, how: str, statement: str, *args: ArrayLike, **tolerances: float
-    ) -> Outcome:
+    def _compare(self, how: str, statement: str, *args: ArrayLike, **tolerances: float) -> Outcome:
         for value in args:
             array = np.asarray(value)
             if array.size == 0 or not np.isfinite(array).all():
