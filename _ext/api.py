@@ -1,0 +1,35 @@
+"""The API page: one line a module, and signatures that a person can read."""
+
+import re
+
+from jax.typing import ArrayLike
+from sphinx.util.typing import stringify_annotation
+
+MODULE = """\
+## `{name}`
+
+```{{eval-rst}}
+.. automodule:: {name}
+```
+"""
+
+ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")
+
+
+def expand(app, docname, source):
+    """Turn each line ``{module} NAME`` of the API page into a heading and its members."""
+    if docname == "chapters/api":
+        source[0] = re.sub(
+            r"^\{module\} (\S+)$", lambda m: MODULE.format(name=m[1]), source[0], flags=re.M
+        )
+
+
+def shorten(app, what, name, obj, options, signature, returns):
+    """Write ArrayLike by its name, not as the union that it stands for."""
+    return tuple(s and s.replace(ARRAY_LIKE, "ArrayLike") for s in (signature, returns))
+
+
+def setup(app):
+    app.connect("source-read", expand)
+    app.connect("autodoc-process-signature", shorten)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
