@@ -1,0 +1,18 @@
+"""What the tests of the modules share."""
+
+import numpy as np
+from jax.typing import ArrayLike
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+
+
+def assert_close(actual: ArrayLike, expected: ArrayLike, *, times: float = 1.0) -> None:
+    """Assert that two arrays have one shape and agree to the rounding of `actual`'s dtype.
+
+    The tolerance, relative and absolute, is `times` that of the dtype: `times` says how much a
+    calculation amplifies rounding, and is the same factor in float32 and in float64.
+    """
+    actual = np.asarray(actual)
+    tolerance = times * TOLERANCE[actual.dtype.name]
+    assert actual.shape == np.shape(expected)
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
