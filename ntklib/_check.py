@@ -90,11 +90,12 @@ def number(
         TypeError: not a real scalar.
         ValueError: NaN, infinite or out of range.
     """
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    if array.ndim != 0 or array.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected a real number, got {value!r}")
     if isinstance(value, jax.core.Tracer):
         return value
-    if isinstance(value, bool | str) or np.ndim(value) != 0 or np.iscomplexobj(value):
-        raise TypeError(f"{name}: expected a real number, got {value!r}")
-    x = float(value)  # type: ignore[arg-type]
+    x = float(array)
     limit = (
         f"> {above:g}" if above is not None else f"≥ {at_least:g}" if at_least is not None else ""
     )
@@ -119,10 +120,12 @@ def integer(name: str, value: int, *, at_least: int) -> int:
 
 
 def positive_semidefinite(name: str, matrix: Array) -> None:
-    """Raises ValueError unless a square matrix is symmetric and has no negative eigenvalue.
+    """Raises ValueError unless a matrix is square, symmetric and without negative eigenvalue.
 
-    Both up to rounding: n eps ‖matrix‖. Traced matrices pass.
+    The last two up to rounding, 10 n eps max|matrix|; there traced matrices pass.
     """
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
+        raise ValueError(f"{name}: expected shape (m, m) with m ≥ 1, got {matrix.shape}")
     if isinstance(matrix, jax.core.Tracer):
         return
     a = np.asarray(matrix)

@@ -29,13 +29,14 @@ class Tensor(Kernel):
     def __post_init__(self) -> None:
         set_fields(self, kernel=as_kernel(self.kernel))
         b = _check.floats("matrix", self.matrix)
-        _check.shape("matrix", b, (b.shape[0],) * 2)
         _check.positive_semidefinite("matrix", b)
         set_fields(self, matrix=b)
 
     def _gram(self, x1: Array, x2: Array) -> Array:
         _check.same_dtype(x1=x1, matrix=self.matrix)
-        return self.kernel(x1, x2)[:, :, None, None] * self.matrix
+        gram = self.kernel(x1, x2)
+        _check.shape("kernel(x1, x2)", gram, (len(x1), len(x2)))
+        return gram[:, :, None, None] * self.matrix
 
 
 @pytree
@@ -48,7 +49,7 @@ class Gradient(Pointwise):
         kernel: a scalar kernel with continuous second derivatives ∂²k/∂x∂y.
 
     Raises:
-        TypeError: kernel is no kernel of this module.
+        TypeError: kernel is no function.
         ValueError: kernel contains a Laplace or Matérn-1/2 kernel: these have a cusp.
     """
 
@@ -63,7 +64,9 @@ class Gradient(Pointwise):
 
     def evaluate(self, x: Array, y: Array) -> Array:
         def k(a: Array, b: Array) -> Array:
-            return self.kernel(a[None], b[None])[0, 0]
+            gram = self.kernel(a[None], b[None])
+            _check.shape("kernel(x, y)", gram, (1, 1))
+            return gram[0, 0]
 
         mixed: Array = jax.jacfwd(jax.grad(k), argnums=1)(x, y)
         return mixed
