@@ -113,7 +113,8 @@ class Element:
         )
 
     def __mul__(self, scalar: ArrayLike) -> "Element":
-        return Element(self.kernel, self.centres, self.coefficients * scalar)
+        number = _check.number("scalar", scalar)
+        return Element(self.kernel, self.centres, self.coefficients * number)
 
     __rmul__ = __mul__
 
@@ -123,6 +124,9 @@ class Element:
     def _same_space(self, other: "Element") -> None:
         if self.kernel != other.kernel:
             raise ValueError(f"other: expected a function of {self.kernel}, got {other.kernel}")
+        _check.points("other.centres", other.centres, self.centres.shape[1])
+        outputs = self.coefficients.shape[1:]
+        _check.shape("other.coefficients", other.coefficients, (len(other.centres), *outputs))
 
 
 def interpolate(kernel: KernelFunction, x: ArrayLike, y: ArrayLike) -> Element:
