@@ -36,7 +36,7 @@ class Tensor(Kernel):
         _check.same_dtype(x1=x1, matrix=self.matrix)
         gram = self.kernel(x1, x2)
         _check.shape("kernel(x1, x2)", gram, (len(x1), len(x2)))
-        return gram[:, :, None, None] * self.matrix
+        return gram[:, :, None, None] * self.matrix[None, None]
 
 
 @pytree

@@ -226,18 +226,21 @@ def mercer(
     w = jnp.full(n, 1 / n, nodes.dtype) if weights is None else _check.floats("weights", weights)
     _check.same_dtype(x=nodes, weights=w)
     _check.shape("weights", w, (n,))
-    if not (w > 0).all():
+    if not isinstance(w, jax.core.Tracer) and not (w > 0).all():
         raise ValueError(f"weights: expected positive numbers, smallest {float(w.min()):.3g}")
     k = as_kernel(kernel)
     root = jnp.sqrt(w)
     gram = k(nodes)
     _check.shape("kernel(x)", gram, (n, n))
-    eigenvalues, vectors = jnp.linalg.eigh(root[:, None] * gram * root)
+    eigenvalues, vectors = jnp.linalg.eigh(root[:, None] * gram * root[None])
     eigenvalues, vectors = eigenvalues[::-1][:rank], vectors[:, ::-1][:, :rank]
-    resolved = int((eigenvalues > n * np.finfo(nodes.dtype).eps * eigenvalues[0]).sum())
-    if resolved < rank:
-        raise ValueError(f"rank: only {resolved} eigenvalues stand clear of rounding, got {rank}")
-    return Mercer(k, nodes, eigenvalues, root[:, None] * vectors / eigenvalues)
+    if not isinstance(eigenvalues, jax.core.Tracer):
+        resolved = int((eigenvalues > n * np.finfo(nodes.dtype).eps * eigenvalues[0]).sum())
+        if resolved < rank:
+            raise ValueError(
+                f"rank: only {resolved} eigenvalues stand clear of rounding, got {rank}"
+            )
+    return Mercer(k, nodes, eigenvalues, root[:, None] * vectors / eigenvalues[None])
 
 
 def _times(gram: Array, coefficients: Array) -> Array:
