@@ -29,13 +29,12 @@ def floats(name: str, value: ArrayLike) -> Array:
             f"{name}: got float64 while JAX is in 32-bit mode; call "
             'jax.config.update("jax_enable_x64", True) first, or pass float32'
         )
-    array = jnp.asarray(given)
-    if not isinstance(array, jax.core.Tracer):
+    if not isinstance(given, jax.core.Tracer):
         # In NumPy: inside a trace jax.numpy would turn even known values into tracers.
-        bad = array.size - np.isfinite(np.asarray(array)).sum()
+        bad = given.size - np.isfinite(np.asarray(given)).sum()
         if bad:
-            raise ValueError(f"{name}: {bad} of {array.size} entries are NaN or infinite")
-    return array
+            raise ValueError(f"{name}: {bad} of {given.size} entries are NaN or infinite")
+    return jnp.asarray(given)
 
 
 def points(name: str, x: ArrayLike, dimension: int | None = None) -> Array:
