@@ -1,6 +1,9 @@
 """What the tests of the modules share."""
 
+import re
+
 import numpy as np
+import pytest
 from jax.typing import ArrayLike
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
@@ -16,3 +19,8 @@ def assert_close(actual: ArrayLike, expected: ArrayLike, *, times: float = 1.0) 
     tolerance = times * TOLERANCE[actual.dtype.name]
     assert actual.shape == np.shape(expected)
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def refused(error: type[Exception], message: str) -> pytest.RaisesExc:
+    """A refusal whose whole message is this one, but for the note that JAX adds inside jit."""
+    return pytest.raises(error, match=f"(?m)^{re.escape(message)}$")
