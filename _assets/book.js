@@ -1,0 +1,17 @@
+// What only the reader's own window can tell: which formulas and outputs are wider than it.
+// Those scroll inside their own box, and a keyboard must be able to reach them.
+(() => {
+  const boxes = ".bd-article :is(div.math, pre, .output, .pst-scrollable-table-container)";
+
+  function reachable() {
+    for (const box of document.querySelectorAll(boxes)) {
+      if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  }
+
+  addEventListener("load", () => {
+    const formulas = window.MathJax?.startup?.promise ?? Promise.resolve();
+    formulas.then(() => new ResizeObserver(reachable).observe(document.querySelector("article")));
+  });
+})();

@@ -29,7 +29,14 @@ def shorten(app, what, name, obj, options, signature, returns):
     return tuple(s and s.replace(ARRAY_LIKE, "ArrayLike") for s in (signature, returns))
 
 
+def once(app, what, name, obj, skip, options):
+    """Leave out what a module only passes on: it is described where it is written."""
+    module = app.env.temp_data.get("autodoc:module")
+    return skip or (what == "module" and getattr(obj, "__module__", module) != module)
+
+
 def setup(app):
     app.connect("source-read", expand)
+    app.connect("autodoc-skip-member", once)
     app.connect("autodoc-process-signature", shorten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

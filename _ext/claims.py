@@ -46,8 +46,6 @@ class Ledger(SphinxDirective):
 
     def run(self):
         self.env.ledgers = {*getattr(self.env, "ledgers", ()), self.env.docname}
-        # Titles may hold formulas, which only the finished table shows.
-        self.env.get_domain("math").data["has_equations"][self.env.docname] = True
         return [ledger()]
 
 
@@ -165,6 +163,8 @@ def link(app, doctree, docname):
         raw.rawsource = text
     for place in list(doctree.findall(ledger)):
         place.replace_self(table(app, docname))
+        # A title may hold a formula; the page asks for MathJax by what it held when read.
+        app.env.get_domain("math").data["has_equations"][docname] = True
 
 
 def table(app, docname):
@@ -192,7 +192,7 @@ def table(app, docname):
                     nodes.entry("", lines((c["statement"], "") for c in claim["controls"])),
                 )
             )
-    parts = ", ".join(f"{n} {kind}" for kind, n in kinds.items() if n)
+    parts = "; ".join(f"{n} {kind}" for kind, n in kinds.items() if n)
     summary = nodes.paragraph(
         "",
         f"{sum(kinds.values())} claims: {parts or 'none yet'}. "

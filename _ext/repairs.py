@@ -5,26 +5,34 @@ from sphinx.transforms import SphinxTransform
 from sphinx_proof.nodes import proof_node
 
 
-class Boxes(SphinxTransform):
-    """Boxes of sphinx-proof: no repeated ids, no section without a title, a real "Proof."
+CONTENT = {"proof-content", "exercise-content", "solution-content"}
+"""Ids that sphinx-proof and sphinx-exercise give to the inside of every box."""
 
-    Every box holds a section with the id "proof-content", and every proof has the id
-    "proof". A section without a title also stops sphinx-codeautolink.
+
+class Boxes(SphinxTransform):
+    """Boxes: no repeated ids, no section without a title, "Proof." and its tombstone.
+
+    The inside of a box is a section without a title, which sphinx-codeautolink cannot read.
     """
 
     default_priority = 400
 
     def apply(self) -> None:
         for section in list(self.document.findall(nodes.section)):
-            if "proof-content" in section["ids"]:
-                section.replace_self(nodes.compound("", *section.children, classes=["box-content"]))
+            if CONTENT.intersection(section["ids"]):
+                inside = nodes.compound("", *section.children, classes=["box-content"])
+                section.parent.replace(section, inside)
         for proof in self.document.findall(proof_node):
-            proof.children[0]["ids"] = []
-            first = next(proof.findall(nodes.Text))
+            body = proof.children[0]
+            body["ids"] = []
+            body["classes"].append("proof-body")
+            first = next(body.findall(nodes.Text))
             if first.startswith("Proof."):
                 word = nodes.inline("", "Proof.", classes=["proof-word"])
-                rest = nodes.Text(first.removeprefix("Proof."))
-                first.parent.replace(first, [word, rest])
+                first.parent.replace(first, [word, nodes.Text(first.removeprefix("Proof."))])
+            if not isinstance(body.children[-1], nodes.paragraph):
+                body += nodes.paragraph()
+            body.children[-1] += nodes.inline("", "∎", classes=["tombstone"])
 
 
 def launch(app, config):
