@@ -1,8 +1,8 @@
 """Claims: each numbered box of the book is held by one check that can fail.
 
     with verify("thm-ridge") as claim:
-        claim.close("the gradient of the cost at f is zero", gradient, 0.0, rtol=1e-10)
-        claim.breaks("with a negative ridge", wrong_gradient, 0.0, rtol=1e-10)
+        claim.close("the gradient of the cost at f is zero", gradient, 0.0, atol=1e-10)
+        claim.breaks("with a negative ridge", wrong_gradient, 0.0)
 
 A comparison raises `ClaimFailed`, naming the box, as soon as it fails. The block as a
 whole raises if it compared nothing or has no control. Leaving the block prints what was
@@ -47,26 +47,38 @@ class Outcome(NamedTuple):
     found: str
 
 
+def _pair(left: ArrayLike, right: ArrayLike) -> tuple[np.ndarray, ...]:
+    """Both sides in double precision (unsigned integers would wrap) and in one shape."""
+    sides = (np.asarray(x) for x in (left, right))
+    return np.broadcast_arrays(*(x.astype(np.result_type(x, np.float64)) for x in sides))
+
+
+def _units(error: float, allowed: float) -> float:
+    """The error in units of what is allowed; no error is 0 units even of nothing."""
+    if error <= 0:
+        return 0.0
+    return float(error) / float(allowed) if allowed > 0 else float("inf")
+
+
 def _relative_error(left: ArrayLike, right: ArrayLike, rtol: float, atol: float) -> Outcome:
     """max|left − right| against atol + rtol · max(|left|, |right|), maxima over all entries."""
-    a, b = np.broadcast_arrays(np.asarray(left), np.asarray(right))
-    allowed = atol + rtol * max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
-    error = np.abs(a - b).max(initial=0)
-    miss = 0.0 if error == 0 else error / allowed if allowed > 0 else np.inf
+    a, b = _pair(left, right)
+    error = np.abs(a - b).max()
+    allowed = atol + rtol * max(np.abs(a).max(), np.abs(b).max())
     parts = [f"{rtol:g} relative"] * (rtol > 0) + [f"{atol:g} absolute"] * (atol > 0)
-    return Outcome(float(miss), "equal to " + " plus ".join(parts), f"differ by {error:.3g}")
+    tolerance = "equal to " + " plus ".join(parts) if parts else "equal"
+    return Outcome(_units(error, allowed), tolerance, f"differ by {error:.3g}")
 
 
 def _excess(left: ArrayLike, right: ArrayLike, rtol: float) -> Outcome:
     """max(left − right) over all entries, against rtol · max(|left|, |right|)."""
-    a, b = np.broadcast_arrays(np.asarray(left), np.asarray(right))
-    scale = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
+    a, b = _pair(left, right)
     excess = (a - b).max()
-    miss = 0.0 if excess <= 0 else excess / (rtol * scale)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        tightness = np.nanmax(np.where(b > 0, a / b, np.nan)) if (b > 0).any() else np.nan
-    told = "" if np.isnan(tightness) else f", at most {tightness:.2g} of the bound"
-    return Outcome(float(miss), f"bounded{told}", f"exceeds by {excess:.3g}")
+    allowed = rtol * max(np.abs(a).max(), np.abs(b).max())
+    told = "bounded"
+    if (positive := b > 0).any():
+        told += f", at most {(a[positive] / b[positive]).max():.2g} of the bound"
+    return Outcome(_units(excess, allowed), told, f"exceeds by {excess:.3g}")
 
 
 def _slope(sizes: ArrayLike, errors: ArrayLike) -> tuple[float, float]:
@@ -89,14 +101,17 @@ def _rate(
 ) -> Outcome:
     """Distance of the fitted exponent from `slope`, against `within`."""
     n, e = np.asarray(sizes, float), np.asarray(errors, float)
-    if n.ndim != 1 or len(n) < 5 or n.max() < 16 * n.min():
+    if n.ndim != 1 or len(n) < 5 or not 0 < 16 * n.min() <= n.max():
         raise ValueError("sizes: a rate needs at least 5 sizes that span a factor of 16")
-    if e.shape[-1:] != n.shape or e.ndim > 2 or not (e > 0).all():
-        raise ValueError(f"errors: expected positive, shape (n,) or (seeds, n), got {e.shape}")
+    if e.shape[-1:] != n.shape or e.ndim > 2 or len(e) < 2 or not (e > 0).all():
+        raise ValueError(
+            f"errors: expected positive, shape (n,) or (seeds, n) with seeds ≥ 2, got {e.shape}"
+        )
     fitted, half = _slope(n, e)
     interval = f"[{fitted - half:.2f}, {fitted + half:.2f}]"
-    excluded = abs(fitted - rival) > half
-    miss = abs(fitted - slope) / within if excluded else max(2.0, abs(fitted - slope) / within)
+    miss = _units(abs(fitted - slope), within)
+    if not abs(fitted - rival) > half:
+        miss = max(miss, 2.0)
     told = f"slope {fitted:.2f}, 95 % interval {interval}, excludes {rival:g}"
     return Outcome(miss, f"{told}; expected {slope:g} ± {within:g}", f"slope in {interval}")
 
@@ -126,6 +141,7 @@ class verify:
         self.kind = kind
         self.checks: list[dict[str, str]] = []
         self.controls: list[dict[str, str]] = []
+        self._used: list[tuple[str, dict[str, float]]] = []
 
     def close(
         self,
@@ -174,15 +190,20 @@ class verify:
     ) -> None:
         """Check that the comparison `by` misses tenfold once one hypothesis is removed.
 
-        removed: the hypothesis that was removed, in words. args and tolerances: as for the
-        comparison. Run the code that the check ran; change only the hypothesis.
+        removed: the hypothesis that was removed, in words. args: as for the comparison.
+        tolerances: those of the last check by this comparison unless given, and never tighter
+        than its tightest, since anything misses a tolerance of zero. Run the code that the
+        check ran; change only the hypothesis.
         """
-        defaults = {
-            "close": {"rtol": 1e-10, "atol": 0.0},
-            "bound": {"rtol": 1e-9},
-            "rate": {},
-        }
-        outcome = self._compare(by, removed, *args, **{**defaults[by], **tolerances})
+        used = [tolerance for how, tolerance in self._used if how == by]
+        if not used:
+            raise ClaimFailed(f"{self.label}: the control '{removed}' follows no check by {by}")
+        for name in {"rtol", "atol", "within"} & tolerances.keys():
+            if tolerances[name] < min(tolerance[name] for tolerance in used):
+                raise ClaimFailed(
+                    f"{self.label}: the control '{removed}' has a tighter {name} than its check"
+                )
+        outcome = self._compare(by, removed, *args, **{**used[-1], **tolerances})
         if not outcome.miss >= MISS:
             raise ClaimFailed(
                 f"{self.label}: the control '{removed}' should break the claim and does not "
@@ -197,6 +218,7 @@ class verify:
                 f"{self.label}: '{statement}' fails ({outcome.found}; {outcome.tolerance})"
             )
         self.checks.append({"statement": statement, "how": how, "tolerance": outcome.tolerance})
+        self._used.append((how, tolerances))
 
     def _compare(self, how: str, statement: str, *args: ArrayLike, **tolerances: float) -> Outcome:
         for value in args:
@@ -238,20 +260,18 @@ class verify:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = [
-            f'<li class="claim-holds"><span class="claim-statement">'
-            f"{html.escape(c['statement'])}</span> "
-            f'<span class="claim-tolerance">{html.escape(c["tolerance"])}</span></li>'
-            for c in self.checks
-        ] + [
-            f'<li class="claim-breaks"><span class="claim-statement">'
-            f"{html.escape(c['statement'])}</span> "
-            f'<span class="claim-tolerance">breaks, as it must</span></li>'
-            for c in self.controls
-        ]
+        def row(name: str, statement: str, told: str) -> str:
+            return (
+                f'<li class="{name}"><span class="claim-statement">{html.escape(statement)}</span> '
+                f'<span class="claim-tolerance">{html.escape(told)}</span></li>'
+            )
+
+        rows = [row("claim-holds", c["statement"], c["tolerance"]) for c in self.checks]
+        rows += [row("claim-breaks", c["statement"], "breaks, as it must") for c in self.controls]
+        label = html.escape(self.label)
         return (
-            f'<div class="claim" id="check-{self.label}">'
-            f'<p class="claim-title"><a class="claim-box" href="#{self.label}">{self.label}</a> '
+            f'<div class="claim" id="check-{label}">'
+            f'<p class="claim-title"><a class="claim-box" href="#{label}">{label}</a> '
             f'<span class="claim-kind">{KINDS[self.kind]}</span></p>'
             f"<ul>{''.join(rows)}</ul></div>"
         )
