@@ -233,8 +233,12 @@ class FromFunction(Kernel):
     def _gram(self, x1: Array, x2: Array) -> Array:
         gram = _check.floats("kernel(x1, x2)", self.function(x1, x2))
         _check.same_dtype(x1=x1, gram=gram)
-        pairs = (len(x1), len(x2))
-        _check.shape("kernel(x1, x2)", gram, pairs, (*pairs, *gram.shape[2:3] * 2))
+        n1, n2 = len(x1), len(x2)
+        if gram.shape[:2] != (n1, n2) or gram.shape[2:3] != gram.shape[3:]:
+            raise ValueError(
+                f"kernel(x1, x2): expected shape ({n1}, {n2}) or ({n1}, {n2}, m, m), "
+                f"got {gram.shape}"
+            )
         return gram
 
 
