@@ -1,0 +1,68 @@
+"""The claims bite: change one formula of ntklib, and a chapter goes red naming its theorem."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+class Mutation(NamedTuple):
+    """In `file`, `old` becomes `new`, and the claim of `label` in the chapter fails."""
+
+    chapter: str
+    file: str
+    old: str
+    new: str
+    label: str
+
+
+MUTATIONS = [
+    Mutation("rkhs", "kernels.py", "jnp.add(*_same", "jnp.subtract(*_same", "thm-sum"),
+]
+
+
+def run_claims(package: Path, chapter: str) -> subprocess.CompletedProcess[str]:
+    """Run a chapter's code against the package in a folder, up to the last claim."""
+    environment = {**os.environ, "PYTHONPATH": str(package), "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "run_claims.py"), f"chapters/{chapter}.ipynb"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+    )
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "ntklib", tmp_path / "ntklib", ignore=shutil.ignore_patterns("__pyc*"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("chapter", sorted({mutation.chapter for mutation in MUTATIONS}))
+def test_the_unchanged_copy_passes(package: Path, chapter: str) -> None:
+    # A line that is only in the copy shows that it is the copy that runs.
+    (package / "ntklib" / "__init__.py").write_text("print('this is the copy')\n")
+    done = run_claims(package, chapter)
+    assert done.returncode == 0, done.stderr
+    assert "this is the copy" in done.stdout
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.label}-{m.file}-{m.new}")
+def test_a_changed_formula_fails_naming_its_theorem(package: Path, mutation: Mutation) -> None:
+    path = package / "ntklib" / mutation.file
+    source = path.read_text(encoding="utf-8")
+    assert source.count(mutation.old) == 1, "the line to change is gone: choose another"
+    path.write_text(source.replace(mutation.old, mutation.new), encoding="utf-8")
+    done = run_claims(package, mutation.chapter)
+    assert done.returncode == 1, done.stdout
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"{mutation.chapter}.ipynb: ClaimFailed: {mutation.label}: "), last
