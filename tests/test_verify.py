@@ -188,6 +188,7 @@ def test_an_interval_that_holds_the_rival_breaks_no_claim() -> None:
         [0, 2, 4, 8, 16],
         [-1, 2, 4, 8, 16],
         [[1, 2, 4, 8, 16]],
+        16,
     ],
 )
 def test_rate_needs_five_positive_sizes_that_span_sixteen(sizes) -> None:

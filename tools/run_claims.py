@@ -1,7 +1,7 @@
 """Run the code cells of notebooks up to their last claim, in one plain process.
 
-What the tests of the claims and the mutation tests need: the exit status is 1 and the last line
-names the error as soon as a cell fails. Nothing is stored or compared.
+What the tests of the claims and the mutation tests need: the exit status is 1, and the last line
+printed names the error, as soon as a cell fails. Nothing is stored or compared.
 """
 
 import sys
@@ -29,4 +29,5 @@ if __name__ == "__main__":
         try:
             run(Path(name))
         except Exception as error:
-            sys.exit(f"{Path(name).name}: {type(error).__name__}: {error}")
+            print(f"{Path(name).name}: {type(error).__name__}: {error}")
+            sys.exit(1)

@@ -52,7 +52,7 @@ def test_the_unchanged_copy_passes(package: Path, chapter: str) -> None:
     # A line that is only in the copy shows that it is the copy that runs.
     (package / "ntklib" / "__init__.py").write_text("print('this is the copy')\n")
     done = run_claims(package, chapter)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout
     assert "this is the copy" in done.stdout
 
 
@@ -64,5 +64,5 @@ def test_a_changed_formula_fails_naming_its_theorem(package: Path, mutation: Mut
     path.write_text(source.replace(mutation.old, mutation.new), encoding="utf-8")
     done = run_claims(package, mutation.chapter)
     assert done.returncode == 1, done.stdout
-    last = done.stderr.splitlines()[-1]
+    last = done.stdout.splitlines()[-1]
     assert last.startswith(f"{mutation.chapter}.ipynb: ClaimFailed: {mutation.label}: "), last
