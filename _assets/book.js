@@ -1,7 +1,7 @@
 // What only the reader's own window can tell: which formulas and outputs are wider than it.
 // Those scroll inside their own box, and a keyboard must be able to reach them.
 (() => {
-  const boxes = ".bd-article :is(div.math, pre, .output, .pst-scrollable-table-container)";
+  const boxes = ".bd-article :is(mjx-container, pre, .output, .pst-scrollable-table-container)";
 
   function reachable() {
     for (const box of document.querySelectorAll(boxes)) {
@@ -11,7 +11,8 @@
   }
 
   addEventListener("load", () => {
+    const article = document.querySelector("article");
     const formulas = window.MathJax?.startup?.promise ?? Promise.resolve();
-    formulas.then(() => new ResizeObserver(reachable).observe(document.querySelector("article")));
+    if (article) formulas.then(() => new ResizeObserver(reachable).observe(article));
   });
 })();

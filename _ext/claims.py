@@ -124,7 +124,7 @@ def outdated(app, env, added, changed, removed):
 
 
 def name(env, docname, entry):
-    """"Theorem 1.3", then the title's nodes."""
+    """The words "Theorem 1.3", then the nodes of the title."""
     numbers = env.toc_fignumbers.get(docname, {}).get(entry.countertype, {})
     number = ".".join(map(str, numbers.get(entry.label, ())))
     text = nodes.Text(f"{entry.realtype.title()} {number}".strip())
@@ -170,9 +170,9 @@ def link(app, doctree, docname):
 def table(app, docname):
     """The whole ledger: a summary in words, and a row a claim."""
     env = app.env
-    order = sorted(entries(env).items(), key=lambda page: env.toc_secnumbers.get(page[0], {}).get("", ()))
+    number = {page: env.toc_secnumbers.get(page, {}).get("", ()) for page in entries(env)}
     rows, kinds, checks, controls = [], dict.fromkeys(KINDS.values(), 0), 0, 0
-    for chapter, found in order:
+    for chapter, found in sorted(entries(env).items(), key=lambda page: number[page[0]]):
         uri = app.builder.get_relative_uri(docname, chapter)
         for entry in found:
             claim = entry.claim
@@ -186,10 +186,10 @@ def table(app, docname):
             check["refuri"] = f"{uri}#check-{entry.label}"
             rows.append(
                 row(
-                    nodes.entry("", nodes.paragraph("", "", box), nodes.paragraph("", "", page)),
-                    nodes.entry("", nodes.paragraph("", "", check)),
-                    nodes.entry("", lines((c["statement"], c["tolerance"]) for c in claim["checks"])),
-                    nodes.entry("", lines((c["statement"], "") for c in claim["controls"])),
+                    [nodes.paragraph("", "", box), nodes.paragraph("", "", page)],
+                    [nodes.paragraph("", "", check)],
+                    [lines(claim["checks"])],
+                    [lines(claim["controls"])],
                 )
             )
     parts = "; ".join(f"{n} {kind}" for kind, n in kinds.items() if n)
@@ -200,23 +200,23 @@ def table(app, docname):
         classes=["ledger-summary"],
     )
     group = nodes.tgroup("", *[nodes.colspec(colwidth=w) for w in (26, 12, 38, 24)], cols=4)
-    head = [nodes.entry("", nodes.paragraph("", t)) for t in ("Statement", "Kind", "Checked", "Control")]
-    group += nodes.thead("", row(*head))
+    titles = ("Statement", "Kind", "Checked", "Control")
+    group += nodes.thead("", row(*([nodes.paragraph("", title)] for title in titles)))
     group += nodes.tbody("", *rows)
     return [summary, nodes.table("", group, classes=["ledger"])]
 
 
 def row(*cells):
-    return nodes.row("", *cells)
+    return nodes.row("", *(nodes.entry("", *cell) for cell in cells))
 
 
-def lines(pairs):
-    """A list of statements, each with its tolerance on a line of its own."""
+def lines(found):
+    """A list of statements, each with its tolerance, if it has one, on a line of its own."""
     items = []
-    for statement, tolerance in pairs:
-        item = nodes.list_item("", nodes.paragraph("", statement))
-        if tolerance:
-            item += nodes.paragraph("", tolerance, classes=["claim-tolerance"])
+    for one in found:
+        item = nodes.list_item("", nodes.paragraph("", one["statement"]))
+        if "tolerance" in one:
+            item += nodes.paragraph("", one["tolerance"], classes=["claim-tolerance"])
         items.append(item)
     return nodes.bullet_list("", *items)
 

@@ -4,7 +4,6 @@ from docutils import nodes
 from sphinx.transforms import SphinxTransform
 from sphinx_proof.nodes import proof_node
 
-
 CONTENT = {"proof-content", "exercise-content", "solution-content"}
 """Ids that sphinx-proof and sphinx-exercise give to the inside of every box."""
 
@@ -45,7 +44,14 @@ def launch(app, config):
         options["launch_buttons"] = {}
 
 
+def roles(app, pagename, templatename, context, doctree):
+    """The bibliography's entries have a role of their own, which a list must not hold."""
+    if "body" in context:
+        context["body"] = context["body"].replace('<div role="list" class=', "<div class=")
+
+
 def setup(app):
     app.add_transform(Boxes)
+    app.connect("html-page-context", roles)
     app.connect("config-inited", launch)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

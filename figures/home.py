@@ -1,6 +1,6 @@
 """Draws the picture of the home page, figures/home.png.
 
-    python figures/home.py [OUTPUT]
+python figures/home.py [OUTPUT]
 """
 
 import sys
