@@ -36,7 +36,7 @@ check: $(READY) ## Run the fast part of the tests, in less than a minute
 	@$(BIN)/python tools/check.py --fast
 
 lab: $(READY) ## Open the chapters in JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir=. chapters
+	@$(BIN)/jupyter lab --notebook-dir=chapters $(if $(filter 0,$(shell id -u)),--allow-root)
 
 serve: $(READY) ## Serve the built book on localhost (PORT=8000)
 	@test -f _build/html/index.html || $(MAKE) --no-print-directory book

@@ -113,6 +113,7 @@ def test_bound_fails(left, right, told) -> None:
 def test_the_tolerance_of_a_bound_is_relative() -> None:
     verify("prop-b").bound("loose", 1.05, 1.0, rtol=0.1)
     verify("prop-b").bound("loose", 105.0, 100.0, rtol=0.1)
+    verify("prop-b").bound("exact", 1.0, 2.0, rtol=0.0)
     with pytest.raises(ClaimFailed):
         verify("prop-b").bound("loose", 1.3, 1.0, rtol=0.1)
 
