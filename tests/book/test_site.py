@@ -296,20 +296,28 @@ def test_page(name, browser, address, counts):
     ready(page)
     inside, dead = links(page, address, SITE)
     complaints += formulas(page) + ids(page) + pictures(page) + dead
-    complaints += contrasts(page) + accessibility(page)
-
-    page.emulate_media(color_scheme="dark")
-    page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
-    dark = contrasts(page) + accessibility(page, ["color-contrast"])
-    complaints += [f"dark: {complaint}" for complaint in dark]
+    complaints += contrasts(page)
+    # Glyphs are hidden from assistive technology; without them axe is twice as fast.
+    page.evaluate("() => document.querySelectorAll('mjx-container g').forEach((g) => g.remove())")
+    complaints += accessibility(page)
 
     page.set_viewport_size(NARROW)
     page.evaluate("() => document.querySelectorAll('.toggle-button').forEach((b) => b.click())")
     page.evaluate("() => new Promise((done) => setTimeout(done, 300))")
     complaints += [f"narrow: {complaint}" for complaint in overflow(page)]
 
+    # Every formula has the colour of its text: a few stand for all.
+    number = page.locator("mjx-container").count()
+    page.evaluate(
+        "() => document.querySelectorAll('mjx-container').forEach((m, i) => i < 30 || m.remove())"
+    )
+    page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+    page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    dark = contrasts(page) + accessibility(page, ["color-contrast"])
+    complaints += [f"dark: {complaint}" for complaint in dark]
+
     counts["pages"] += 1
-    counts["formulas"] += page.locator("mjx-container").count()
+    counts["formulas"] += number
     counts["links inside the book"] += inside
     counts["pictures in the text"] += page.locator("article img").count()
     page.close()
