@@ -244,6 +244,13 @@ def test_the_first_cell_installs_only_what_is_missing_and_has_an_address(tmp_pat
     assert f'repository = "{address}"' in code
 
 
+def test_jupyterlab_loads_the_extension_that_draws_the_boxes() -> None:
+    command = [sys.executable, "-m", "jupyter", "labextension", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)
+    told = re.sub(r"\x1b\[\d+m", "", listed.stdout + listed.stderr)
+    assert re.search(r"jupyterlab-myst v\S+ +enabled +OK", told), told
+
+
 # --- what the read-me and the files beside it promise
 
 
