@@ -51,7 +51,7 @@ clean: ## Remove what was built; .venv stays
 	rm -rf _build build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-_build/executed/%: chapters/%.ipynb ntklib/*.py | $(READY)
+_build/executed/%: chapters/%.ipynb ntklib/*.py requirements.txt | $(READY)
 	@$(BIN)/python tools/execute.py $<
 	@mkdir -p $(@D) && touch $@
 
