@@ -19,7 +19,7 @@ EPS = float(np.finfo(FLOAT).eps)
 LENGTH = 0.75
 rng = np.random.default_rng(3)
 X = rng.normal(size=(4, 2)).astype(FLOAT)
-Z = rng.normal(size=(3, 2)).astype(FLOAT)
+Z = rng.normal(size=(4, 2)).astype(FLOAT)
 B = np.array([[2.0, 0.5], [0.5, 1.0]], FLOAT)
 
 
@@ -83,9 +83,9 @@ every_smooth_kernel = pytest.mark.parametrize(("kernel", "k"), SMOOTH.values(), 
 
 
 def test_tensor_is_the_kronecker_product():
-    gram = Tensor(RBF(LENGTH), B)(X, Z)
-    assert gram.shape == (4, 3, 2, 2)
-    assert_close(flat(gram), np.kron(RBF(LENGTH)(X, Z), B))
+    gram = Tensor(RBF(LENGTH), B)(X[:3], Z)
+    assert gram.shape == (3, 4, 2, 2)
+    assert_close(flat(gram), np.kron(RBF(LENGTH)(X[:3], Z), B))
     np.testing.assert_array_equal(Tensor(RBF(LENGTH), B)(X), Tensor(RBF(LENGTH), B)(X, X))
 
 
@@ -104,15 +104,18 @@ def test_tensor_takes_any_kernel_and_any_array():
     assert Tensor(RBF(), np.ones((1, 1), FLOAT))(X).shape == (4, 4, 1, 1)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", sorted({"float32", FLOAT.name}))
 def test_dtype_is_kept(dtype):
+    x, b = X.astype(dtype), B.astype(dtype)
+    assert Tensor(RBF(0.3), b)(x).dtype == dtype
+    assert jax.eval_shape(Gradient(RBF(0.3)), x).dtype == dtype
+
+
+def test_points_and_matrix_have_one_dtype():
     with jax.enable_x64(True):
-        x, b = X.astype(dtype), B.astype(dtype)
-        assert Tensor(RBF(0.3), b)(x).dtype == dtype
-        assert Gradient(RBF(0.3))(x).dtype == dtype
-        other = {"float32": "float64", "float64": "float32"}[dtype]
-        with refused(TypeError, f"expected one dtype, got x1 {other}, matrix {dtype}"):
-            Tensor(RBF(), b)(x.astype(other))
+        message = "expected one dtype, got x1 float64, matrix float32"
+        with refused(TypeError, message):
+            Tensor(RBF(), B.astype("float32"))(X.astype("float64"))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,7 @@ def test_no_function_is_no_kernel(make):
 
 
 def test_only_scalar_kernels_are_made_matrix_valued():
-    with refused(ValueError, "kernel(x1, x2): expected shape (4, 3), got (4, 3, 2, 2)"):
+    with refused(ValueError, "kernel(x1, x2): expected shape (4, 4), got (4, 4, 2, 2)"):
         Tensor(Tensor(RBF(), B), B)(X, Z)
     with refused(ValueError, "kernel(x, y): expected shape (1, 1), got (1, 1, 2, 2)"):
         Gradient(Tensor(RBF(), B))(X, Z)
@@ -186,7 +189,7 @@ def test_gradient_of_rbf_in_closed_form():
 
 
 def test_gradient_of_linear_is_the_identity():
-    assert_close(Gradient(Linear())(X, Z), np.broadcast_to(np.eye(2), (4, 3, 2, 2)))
+    assert_close(Gradient(Linear())(X, Z), np.broadcast_to(np.eye(2), (4, 4, 2, 2)))
 
 
 def test_gradient_is_linear_in_the_kernel():
@@ -252,7 +255,7 @@ matrix_kernel = st.one_of(
     st.builds(Gradient, st.sampled_from([k for k, _ in SMOOTH.values()])),
     st.builds(Gradient, st.builds(RBF, st.floats(0.5, 2, width=16))),
 )
-batch = arrays(FLOAT, (5, 2), elements=st.floats(-2, 2, width=16))
+batch = arrays(FLOAT, (4, 2), elements=st.floats(-2, 2, width=16))
 
 
 @settings(max_examples=40)
@@ -265,7 +268,7 @@ def test_matrix_valued_kernels_are_symmetric_and_positive_semidefinite(kernel, x
 
 
 @settings(max_examples=30)
-@given(matrix_kernel, batch, batch, st.permutations(range(5)))
+@given(matrix_kernel, batch, batch, st.permutations(range(4)))
 def test_values_depend_on_the_pair_of_points_alone(kernel, x1, x2, rows):
     gram = np.asarray(kernel(x1, x2))
     scale = max(1.0, np.abs(gram).max())
