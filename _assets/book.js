@@ -1,8 +1,8 @@
-// What only the reader's own window can tell: which formulas and outputs are wider than it.
-// Those scroll inside their own box, and a keyboard must be able to reach them.
+// What only the reader's own window can tell, once its formulas have their size.
 (() => {
   const boxes = ".bd-article :is(mjx-container, pre, .output, .pst-scrollable-table-container)";
 
+  // Formulas and outputs wider than the window scroll; a keyboard must be able to reach them.
   function reachable() {
     for (const box of document.querySelectorAll(boxes)) {
       if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;

@@ -350,6 +350,13 @@ def test_boxes_lead_to_their_checks_and_back(browser, address, counts):
         for line in [*claim["checks"], *claim["controls"]]:
             assert line["statement"] in row.inner_text()
     counts["claims"] = total
+
+    row.locator("a[href*='#check-']").click()
+    page.wait_for_url("**#check-*")
+    ready(page)
+    page.wait_for_timeout(300)
+    top = page.locator(f"[id='check-{claim['label']}']").bounding_box()["y"]
+    assert 0 <= top < WIDE["height"] / 4, "the formulas above pushed the claim out of sight"
     page.close()
 
 
