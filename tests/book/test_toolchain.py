@@ -52,7 +52,8 @@ def folder(tmp_path: Path) -> Path:
 
 def make(folder: Path, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
     # These tests run below a make of their own, whose settings are not theirs.
-    inherited = {k: v for k, v in os.environ.items() if k != "PYTHON" and not k.startswith("M")}
+    outer = re.compile("MAKE|MFLAGS|PYTHON$")
+    inherited = {name: value for name, value in os.environ.items() if not outer.match(name)}
     environment = {**inherited, "PATH": f"{path}:/usr/bin:/bin"}
     return subprocess.run(
         ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True
