@@ -63,12 +63,12 @@ def test_float64_is_refused_in_32_bit_mode():
 
 @pytest.mark.parametrize(
     ("entries", "bad"),
-    [([1, np.nan, 2], 1), ([np.inf, np.nan, 1], 2), ([-np.inf, 1, 1], 1)],
+    [([1, np.nan, 2, 3], 1), ([np.inf, np.nan, 1, 2], 2), ([-np.inf, 1, 1, 1], 1)],
 )
 def test_values_that_are_not_finite_are_counted(entries, bad):
-    with refused(ValueError, f"x: {bad} of 3 entries are NaN or infinite"):
+    with refused(ValueError, f"x: {bad} of 4 entries are NaN or infinite"):
         _check.floats("x", np.array(entries, FLOAT))
-    with refused(ValueError, f"x: {bad} of 3 entries are NaN or infinite"):
+    with refused(ValueError, f"x: {bad} of 4 entries are NaN or infinite"):
         _check.floats("x", jnp.array(entries, FLOAT))
 
 
@@ -231,7 +231,7 @@ def test_semidefinite_matrices_pass():
         _check.positive_semidefinite("B", jnp.asarray(matrix, FLOAT))
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0, 0), (2, 2, 2), (1, 2, 2)])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (3, 2), (0, 0), (2, 2, 2), (1, 2, 2)])
 def test_only_square_matrices_pass(shape):
     with refused(ValueError, f"B: expected shape (m, m) with m ≥ 1, got {shape}"):
         _check.positive_semidefinite("B", jnp.ones(shape, FLOAT))

@@ -220,9 +220,9 @@ def test_a_negative_square_past_rounding_is_refused():
         # ⟨f, f⟩ = −δ² and Σ |α||f| = 2δ: a ratio of −δ/2, against 100 n eps = 200 eps.
         return Element(constant(-np.ones((2, 2))), X[:2], np.array([1, -1 + square], FLOAT)).norm()
 
-    assert with_square(380 * EPS) == 0
+    assert with_square(398 * EPS) == 0
     with pytest.raises(ValueError, match=r"^kernel: ⟨f, f⟩ = -\S+ < 0, so it is not a kernel$"):
-        with_square(420 * EPS)
+        with_square(402 * EPS)
     with refused(ValueError, "kernel: ⟨f, f⟩ = -4 < 0, so it is not a kernel"):
         Element(constant(-np.ones((2, 2))), X[:2], np.ones(2, FLOAT)).norm()
 
