@@ -201,6 +201,7 @@ def test_rate_needs_five_positive_sizes_that_span_sixteen(sizes) -> None:
 def test_rate_is_content_with_five_sizes_and_a_span_of_sixteen() -> None:
     sizes = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
     verify("thm-a").rate("decays", sizes, 1 / sizes, slope=-1.0, within=0.1, rival=-0.5)
+    verify("thm-a").rate("decays", sizes / 1000, 1 / sizes, slope=-1.0, within=0.1, rival=-0.5)
     two_seeds = np.stack([1 / sizes, 1 / sizes])
     verify("thm-a").rate("decays", sizes, two_seeds, slope=-1.0, within=0.1, rival=-0.5)
 
