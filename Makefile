@@ -5,6 +5,8 @@ PORT ?= 8000
 CHROMIUM ?= /usr/bin/chromium
 export CHROMIUM
 export JAX_PLATFORMS = cpu
+# Two cores shared with XLA: more threads wait for each other, and cost up to thirty times as much.
+export OPENBLAS_NUM_THREADS = 1
 
 # A Python named by the user is taken or refused; the default may be replaced by a supported one.
 ifeq ($(origin PYTHON),file)
