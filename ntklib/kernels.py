@@ -103,7 +103,9 @@ class Kernel(ABC):
         same = bool(form == jax.tree.structure(other))
         return same and all(map(_equal, jax.tree.leaves(self), jax.tree.leaves(other)))
 
-    __hash__ = None  # type: ignore[assignment]  # parameters may be arrays
+    def __hash__(self) -> int:
+        # Of the class alone: parameters may be arrays. scikit-learn asks for a hash.
+        return hash(type(self))
 
     def __add__(self, other: KernelFunction) -> "Sum":
         return Sum(self, as_kernel(other)) if callable(other) else NotImplemented

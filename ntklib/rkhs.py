@@ -263,17 +263,23 @@ def _regress(kernel: KernelFunction, x: ArrayLike, y: ArrayLike, penalty: ArrayL
         matrix, right = gram.transpose(0, 2, 1, 3).reshape(n * m, n * m), y.reshape(n * m)
     else:
         matrix, right = gram, y
-    shifted = matrix + penalty * jnp.eye(len(matrix), dtype=x.dtype)
-    factor, lower = cho_factor(shifted, lower=True)
-    if not isinstance(factor, jax.core.Tracer) and not jnp.isfinite(factor).all():
-        smallest = float(jnp.linalg.eigvalsh(shifted)[0])
-        scale = float(jnp.trace(shifted)) / len(shifted)
+    alpha, definite = _solve(matrix, penalty, right)
+    if not isinstance(definite, jax.core.Tracer) and not definite:
+        eigenvalues = jnp.linalg.eigvalsh(matrix) + penalty
+        smallest, scale = float(eigenvalues[0]), float(eigenvalues.mean())
         raise np.linalg.LinAlgError(
             f"kernel: k(x, x) + penalty · I is not positive definite in {x.dtype}: smallest "
             f"eigenvalue {smallest:.1e} beside a mean of {scale:.1e}. Likely causes: equal or "
             "near-equal points, a kernel of low rank, float32, or a function that is no kernel"
         )
-    return Element(kernel, x, cho_solve((factor, lower), right).reshape(y.shape))
+    return Element(kernel, x, alpha.reshape(y.shape))
+
+
+@jax.jit
+def _solve(matrix: Array, penalty: ArrayLike, right: Array) -> tuple[Array, Array]:
+    """(matrix + penalty · I)⁻¹ right, and whether Cholesky's method went through."""
+    factor = cho_factor(matrix + penalty * jnp.eye(len(matrix), dtype=matrix.dtype), lower=True)
+    return cho_solve(factor, right), jnp.isfinite(factor[0]).all()
 
 
 def _rounding(x: Array) -> float:

@@ -76,7 +76,7 @@ def _excess(left: ArrayLike, right: ArrayLike, rtol: float) -> Outcome:
     excess = (a - b).max()
     allowed = rtol * max(np.abs(a).max(), np.abs(b).max())
     told = "bounded"
-    if (positive := b > 0).any():
+    if (positive := (a > 0) & (b > 0)).any():
         told += f", at most {(a[positive] / b[positive]).max():.2g} of the bound"
     return Outcome(_units(excess, allowed), told, f"exceeds by {excess:.3g}")
 
