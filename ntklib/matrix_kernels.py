@@ -66,7 +66,7 @@ class Gradient(Pointwise):
         def k(a: Array, b: Array) -> Array:
             gram = self.kernel(a[None], b[None])
             _check.shape("kernel(x, y)", gram, (1, 1))
-            return gram[0, 0]
+            return gram.squeeze()
 
         mixed: Array = jax.jacfwd(jax.grad(k), argnums=1)(x, y)
         return mixed
