@@ -594,3 +594,5 @@ def test_rank_ends_where_rounding_begins():
             mercer(lost, Z, 3, ones)
         mercer(lost, Z, 2, ones)
         mercer(constant(top * np.eye(4)), Z, 4, ones)
+    with refused(ValueError, "rank: only 0 eigenvalues stand clear of rounding, got 1"):
+        mercer(constant(np.zeros((4, 4))), Z, 1, ones)
