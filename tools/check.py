@@ -55,7 +55,7 @@ PARTS = [
         fast=True,
     ),
     Part("stored outputs, nbval", [stored_outputs()]),
-    Part("claims bite", [[*PYTEST, "tests/book/test_bite.py"]]),
+    Part("claims bite", [[*PYTEST, "-n", "2", "tests/book/test_bite.py"]]),
     Part("book", [[PYTHON, "tools/build.py"]]),
     Part("browser", [[*PYTEST, "tests/book/test_site.py"]]),
 ]
