@@ -1,6 +1,6 @@
 // What only the reader's own window can tell, once its formulas have their size.
 (() => {
-  const boxes = ".bd-article :is(mjx-container, pre, .output, .pst-scrollable-table-container)";
+  const boxes = ".bd-article :is(mjx-container, pre, figure, .output, .pst-scrollable-table-container)";
 
   // Formulas and outputs wider than the window scroll; a keyboard must be able to reach them.
   function reachable() {

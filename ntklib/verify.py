@@ -1,5 +1,7 @@
 """Claims: each numbered box of the book is held by one check that can fail.
 
+Used as::
+
     with verify("thm-ridge") as claim:
         claim.close("the gradient of the cost at f is zero", gradient, 0.0, atol=1e-10)
         claim.breaks("with a negative ridge", wrong_gradient, 0.0)
@@ -11,13 +13,13 @@ checked, never a measured residual, so that the text is the same on every machin
 
 import html
 import sys
-from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from jax.typing import ArrayLike
-from scipy import stats
+
+from ntklib._compare import COMPARE, Outcome
 
 __all__ = ["MIME", "ClaimFailed", "verify"]
 
@@ -39,99 +41,18 @@ class ClaimFailed(AssertionError):
     """A check of a numbered box failed, a control held, or one of them is missing."""
 
 
-class Outcome(NamedTuple):
-    """How far a comparison is from its ideal, in units of its tolerance, and in words."""
-
-    miss: float
-    tolerance: str
-    found: str
-
-
-def _pair(left: ArrayLike, right: ArrayLike) -> tuple[np.ndarray, ...]:
-    """Both sides in double precision (unsigned integers would wrap) and in one shape."""
-    sides = (np.asarray(x) for x in (left, right))
-    return np.broadcast_arrays(*(x.astype(np.result_type(x, np.float64)) for x in sides))
-
-
-def _units(error: float, allowed: float) -> float:
-    """The error in units of what is allowed; no error is 0 units even of nothing."""
-    if error <= 0:
-        return 0.0
-    return float(error) / float(allowed) if allowed > 0 else float("inf")
-
-
-def _relative_error(left: ArrayLike, right: ArrayLike, rtol: float, atol: float) -> Outcome:
-    """max|left − right| against atol + rtol · max(|left|, |right|), maxima over all entries."""
-    a, b = _pair(left, right)
-    error = np.abs(a - b).max()
-    allowed = atol + rtol * max(np.abs(a).max(), np.abs(b).max())
-    parts = [f"{rtol:g} relative"] * (rtol > 0) + [f"{atol:g} absolute"] * (atol > 0)
-    tolerance = "equal to " + " plus ".join(parts) if parts else "equal"
-    return Outcome(_units(error, allowed), tolerance, f"differ by {error:.3g}")
-
-
-def _excess(left: ArrayLike, right: ArrayLike, rtol: float) -> Outcome:
-    """max(left − right) over all entries, against rtol · max(|left|, |right|)."""
-    a, b = _pair(left, right)
-    excess = (a - b).max()
-    allowed = rtol * max(np.abs(a).max(), np.abs(b).max())
-    told = "bounded"
-    if (positive := (a > 0) & (b > 0)).any():
-        told += f", at most {(a[positive] / b[positive]).max():.2g} of the bound"
-    return Outcome(_units(excess, allowed), told, f"exceeds by {excess:.3g}")
-
-
-def _slope(sizes: ArrayLike, errors: ArrayLike) -> tuple[float, float]:
-    """Slope of log(error) against log(size), and the half-width of its 95 % interval.
-
-    With several rows of errors (one a seed) the interval is Student's over the rows'
-    slopes; with one row it is that of the least-squares fit.
-    """
-    n, e = np.log(np.asarray(sizes, float)), np.log(np.asarray(errors, float))
-    if e.ndim == 1:
-        fit = stats.linregress(n, e)
-        return float(fit.slope), float(stats.t.ppf(0.975, len(n) - 2) * fit.stderr)
-    slopes = np.polyfit(n, e.T, 1)[0]
-    half = stats.t.ppf(0.975, len(slopes) - 1) * stats.sem(slopes)
-    return float(slopes.mean()), float(half)
-
-
-def _rate(
-    sizes: ArrayLike, errors: ArrayLike, slope: float, within: float, rival: float
-) -> Outcome:
-    """Distance of the fitted exponent from `slope`, against `within`."""
-    n, e = np.asarray(sizes, float), np.asarray(errors, float)
-    if n.ndim != 1 or len(n) < 5 or not 0 < 16 * n.min() <= n.max():
-        raise ValueError("sizes: a rate needs at least 5 sizes that span a factor of 16")
-    if e.shape[-1:] != n.shape or e.ndim > 2 or len(e) < 2 or not (e > 0).all():
-        raise ValueError(
-            f"errors: expected positive, shape (n,) or (seeds, n) with seeds ≥ 2, got {e.shape}"
-        )
-    fitted, half = _slope(n, e)
-    interval = f"[{fitted - half:.2f}, {fitted + half:.2f}]"
-    miss = _units(abs(fitted - slope), within)
-    if not abs(fitted - rival) > half:
-        miss = max(miss, 2.0)
-    told = f"slope {fitted:.2f}, 95 % interval {interval}, excludes {rival:g}"
-    return Outcome(miss, f"{told}; expected {slope:g} ± {within:g}", f"slope in {interval}")
-
-
-_COMPARE: dict[str, Callable[..., Outcome]] = {
-    "close": _relative_error,
-    "bound": _excess,
-    "rate": _rate,
-}
-
-
 class verify:
     """The check of one numbered box, as a context manager.
 
-    label: the label of the box, for example ``"thm-mercer"``.
-    kind: ``"proved"``, ``"illustrated"`` (an existence theorem, shown at work) or
-        ``"cited"`` (not proved in the book: the check is evidence).
+    Args:
+        label: the label of the box, for example ``"thm-mercer"``.
+        kind: ``"proved"``, ``"illustrated"`` (an existence theorem, shown at work) or
+            ``"cited"`` (not proved in the book: the check is evidence).
 
-    Raises `ClaimFailed` as soon as a comparison fails or a control holds, and at the end
-    if nothing was compared or no control was run.
+    Raises:
+        ClaimFailed: a comparison fails or a control holds; at the end, nothing was compared
+            or no control was run.
+        ValueError: another kind.
     """
 
     def __init__(self, label: str, kind: Kind = "proved") -> None:
@@ -152,16 +73,36 @@ class verify:
         rtol: float = 1e-10,
         atol: float = 0.0,
     ) -> None:
-        """Check left = right: max|left − right| ≤ atol + rtol · max(|left|, |right|).
+        """Check left = right: ``max|left − right| ≤ atol + rtol · max(|left|, |right|)``.
 
         The maxima run over all entries (a normwise error, so a zero entry is no trap).
+
+        Args:
+            statement: what is equal, in words or formulas; printed.
+            left: numbers or an array of any shape.
+            right: the same, of a shape that broadcasts with left.
+            rtol: relative tolerance.
+            atol: absolute tolerance, in the unit of left.
+
+        Raises:
+            ClaimFailed: they differ by more, or an entry is NaN or infinite.
         """
         self._holds("close", statement, left, right, rtol=rtol, atol=atol)
 
     def bound(
         self, statement: str, left: ArrayLike, right: ArrayLike, *, rtol: float = 1e-9
     ) -> None:
-        """Check left ≤ right in every entry, up to rounding, and print how tight it is."""
+        """Check left ≤ right in every entry, up to rounding, and print how tight it is.
+
+        Args:
+            statement: the inequality, in words or formulas; printed.
+            left: numbers or an array of any shape.
+            right: the same, of a shape that broadcasts with left.
+            rtol: the excess that counts as rounding, relative to the largest entry.
+
+        Raises:
+            ClaimFailed: an entry of left exceeds its bound, or is NaN or infinite.
+        """
         self._holds("bound", statement, left, right, rtol=rtol)
 
     def rate(
@@ -176,8 +117,17 @@ class verify:
     ) -> None:
         """Check errors ∝ sizes^slope, with an interval that excludes the rival exponent.
 
-        sizes: shape (n,), n ≥ 5, spanning a factor of 16. errors: positive, shape (n,), or
-        (seeds, n). Raises ValueError for any other shape.
+        Args:
+            statement: what falls or grows with what; printed.
+            sizes: shape (n,), n ≥ 5, spanning a factor of 16.
+            errors: positive, shape (n,) or (seeds, n).
+            slope: the exponent that is claimed.
+            within: how far the fitted exponent may be from it.
+            rival: an exponent that the 95 % interval has to exclude.
+
+        Raises:
+            ClaimFailed: the fitted exponent is too far off, or the rival is not excluded.
+            ValueError: too few sizes, too narrow a span, or another shape of errors.
         """
         self._holds("rate", statement, sizes, errors, slope=slope, within=within, rival=rival)
 
@@ -190,10 +140,17 @@ class verify:
     ) -> None:
         """Check that the comparison `by` misses tenfold once one hypothesis is removed.
 
-        removed: the hypothesis that was removed, in words. args: as for the comparison.
-        tolerances: those of the last check by this comparison unless given, and never tighter
-        than its tightest, since anything misses a tolerance of zero. Run the code that the
-        check ran; change only the hypothesis.
+        Run the code that the check ran; change only the hypothesis.
+
+        Args:
+            removed: the hypothesis that was removed, in words; printed.
+            args: what the comparison takes after its statement.
+            by: the comparison, one that the claim has already made.
+            tolerances: those of the last check by this comparison unless given, and never
+                tighter than its tightest, since anything misses a tolerance of zero.
+
+        Raises:
+            ClaimFailed: the comparison holds, or misses by less than ten times its tolerance.
         """
         used = [tolerance for how, tolerance in self._used if how == by]
         if not used:
@@ -225,7 +182,7 @@ class verify:
             array = np.asarray(value)
             if array.size == 0 or not np.isfinite(array).all():
                 raise ClaimFailed(f"{self.label}: '{statement}' compares NaN, inf or nothing")
-        return _COMPARE[how](*args, **tolerances)
+        return COMPARE[how](*args, **tolerances)
 
     def __enter__(self) -> Self:
         return self

@@ -1,5 +1,6 @@
 """Build the book from scratch, warnings being errors, and say where to open it."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ def pages(toc: dict) -> list[str]:
 
 
 def main() -> int:
+    # Pages that are no longer in the book would stay.
+    shutil.rmtree(HTML, ignore_errors=True)
     # --all: a page that is not read again would not repeat its warnings.
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "--all"]
     built = subprocess.run([*command, "-n", "-W", "--keep-going"], cwd=ROOT)
