@@ -136,3 +136,16 @@ def positive_semidefinite(name: str, matrix: Array) -> None:
         raise ValueError(
             f"{name}: expected a positive-semidefinite matrix, smallest eigenvalue {smallest:.3g}"
         )
+
+
+def symmetric(name: str, gram: Array) -> None:
+    """Raises ValueError unless a square matrix is symmetric up to √eps; traced ones pass.
+
+    Factorisations read one triangle, and would not notice.
+    """
+    if isinstance(gram, jax.core.Tracer):
+        return
+    a = np.asarray(gram)
+    apart = np.abs(a - a.T).max()
+    if apart > np.sqrt(np.finfo(a.dtype).eps) * np.abs(a).max():
+        raise ValueError(f"{name}: expected a symmetric matrix, entries differ by {apart:.3g}")

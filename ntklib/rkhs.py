@@ -143,7 +143,8 @@ def interpolate(kernel: KernelFunction, x: ArrayLike, y: ArrayLike) -> Element:
         The interpolant, with the points as its centres.
 
     Raises:
-        TypeError, ValueError: wrong dtype or shape, NaN or infinite entries.
+        TypeError, ValueError: wrong dtype or shape, NaN or infinite entries, k(x, x) not
+            symmetric.
         numpy.linalg.LinAlgError: the Gram matrix is singular or indefinite in this
             precision, or too ill-conditioned for the values to be met.
     """
@@ -175,7 +176,8 @@ def ridge(kernel: KernelFunction, x: ArrayLike, y: ArrayLike, penalty: ArrayLike
         The minimiser, with the points as its centres.
 
     Raises:
-        TypeError, ValueError: wrong dtype or shape, NaN or infinite entries, penalty ≤ 0.
+        TypeError, ValueError: wrong dtype or shape, NaN or infinite entries, penalty ≤ 0,
+            k(x, x) not symmetric.
         numpy.linalg.LinAlgError: k(x, x) + penalty · I is not positive definite.
     """
     return _regress(kernel, x, y, _check.number("penalty", penalty, above=0))
@@ -216,7 +218,8 @@ def mercer(
 
     Raises:
         TypeError, ValueError: wrong dtype or shape, NaN or infinite entries, a weight ≤ 0,
-            or a rank for which the eigenvalue is lost in rounding.
+            a rank for which the eigenvalue is lost in rounding, or k(x, x) not symmetric.
+        numpy.linalg.LinAlgError: k(x, x) has a negative eigenvalue.
     """
     nodes = _check.points("x", x)
     n = len(nodes)
@@ -232,9 +235,14 @@ def mercer(
     root = jnp.sqrt(w)
     gram = k(nodes)
     _check.shape("kernel(x)", gram, (n, n))
-    eigenvalues, vectors = jnp.linalg.eigh(root[:, None] * gram * root[None])
-    eigenvalues, vectors = eigenvalues[::-1][:rank], vectors[:, ::-1][:, :rank]
+    _check.symmetric("kernel(x)", gram)
+    spectrum, vectors = jnp.linalg.eigh(root[:, None] * gram * root[None])
+    eigenvalues, vectors = spectrum[::-1][:rank], vectors[:, ::-1][:, :rank]
     if not isinstance(eigenvalues, jax.core.Tracer):
+        if spectrum[0] < -_rounding(nodes) * jnp.abs(spectrum).max():
+            raise np.linalg.LinAlgError(
+                f"kernel: k(x, x) has the eigenvalue {float(spectrum[0]):.1e}, so it is no kernel"
+            )
         resolved = int((eigenvalues > n * np.finfo(nodes.dtype).eps * eigenvalues[0]).sum())
         if resolved < rank:
             raise ValueError(
@@ -263,6 +271,7 @@ def _regress(kernel: KernelFunction, x: ArrayLike, y: ArrayLike, penalty: ArrayL
         matrix, right = gram.transpose(0, 2, 1, 3).reshape(n * m, n * m), y.reshape(n * m)
     else:
         matrix, right = gram, y
+    _check.symmetric("kernel(x)", matrix)
     alpha, definite = _solve(matrix, penalty, right)
     if not isinstance(definite, jax.core.Tracer) and not definite:
         eigenvalues = jnp.linalg.eigvalsh(matrix) + penalty

@@ -66,16 +66,17 @@ def _matern12(u: Array) -> Array:
     return jnp.exp(-jnp.sqrt(u))
 
 
+# Past s = 1000 they are 0 in every dtype; beyond the largest float, ∞ · 0 would be NaN.
 @jax.custom_jvp
 def _matern32(u: Array) -> Array:
-    s = jnp.sqrt(u)
+    s = jnp.minimum(jnp.sqrt(u), 1000.0)
     return (1 + s) * jnp.exp(-s)
 
 
 @jax.custom_jvp
 def _matern52(u: Array) -> Array:
-    s = jnp.sqrt(u)
-    return (1 + s + u / 3) * jnp.exp(-s)
+    s = jnp.minimum(jnp.sqrt(u), 1000.0)
+    return (1 + s + s**2 / 3) * jnp.exp(-s)
 
 
 @_matern12.defjvp

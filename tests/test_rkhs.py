@@ -449,8 +449,11 @@ def test_a_singular_matrix_is_refused(kernel, x):
 
 def test_an_interpolant_that_misses_the_data_is_refused():
     def lossy(x1, x2):
-        # Below the diagonal 0, above it u: the factor sees the identity and f misses by u.
-        return jnp.asarray([[1.0, u], [0.0, 1.0]], FLOAT)
+        # The identity when it is solved, off by u when it is evaluated: f misses by u.
+        calls.append(1)
+        return jnp.asarray([[1.0, u * (len(calls) % 2 == 0)], [0.0, 1.0]], FLOAT)
+
+    calls: list[int] = []
 
     root = np.sqrt(EPS)
     for scale in (1.0, 8.0):
@@ -596,3 +599,19 @@ def test_rank_ends_where_rounding_begins():
         mercer(constant(top * np.eye(4)), Z, 4, ones)
     with refused(ValueError, "rank: only 0 eigenvalues stand clear of rounding, got 1"):
         mercer(constant(np.zeros((4, 4))), Z, 1, ones)
+
+
+def test_a_function_that_is_not_symmetric_is_refused() -> None:
+    def skewed(a, b):
+        return RBF()(a, b) * (1 + a[:, :1] ** 2)
+
+    x = jnp.linspace(0, 1, 4, dtype=FLOAT)[:, None]
+    for use in (lambda: ridge(skewed, x, x[:, 0], 1.0), lambda: mercer(skewed, x, 2)):
+        with pytest.raises(ValueError, match=r"^kernel\(x\): expected a symmetric matrix"):
+            use()
+
+
+def test_mercer_refuses_a_function_that_is_no_kernel() -> None:
+    x = jnp.linspace(0, 1, 4, dtype=FLOAT)[:, None]
+    with pytest.raises(np.linalg.LinAlgError, match="^kernel: k.x, x. has the eigenvalue -"):
+        mercer(lambda a, b: 1 + a + b.T, x, 1)

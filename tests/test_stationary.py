@@ -230,3 +230,9 @@ def test_three_smoothnesses(nu):
 def test_the_base_class_is_abstract():
     with pytest.raises(TypeError, match="abstract"):
         Stationary()
+
+
+@pytest.mark.parametrize("nu", [0.5, 1.5, 2.5])
+def test_points_too_far_apart_for_their_distance_to_be_a_float_are_unrelated(nu: float) -> None:
+    far = jnp.array([[0.0], [np.sqrt(np.finfo(FLOAT).max) * 10]], FLOAT)
+    assert Matern(1.0, nu)(far).tolist() == [[1.0, 0.0], [0.0, 1.0]]
