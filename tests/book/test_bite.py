@@ -28,7 +28,7 @@ MUTATIONS = [
     Mutation(
         "rkhs", "stationary.py", "self.squared(x, y) / 2", "self.squared(x, y)", "prop-closure"
     ),
-    Mutation("rkhs", "stationary.py", "s + u / 3", "s + u / 2", "prop-mixtures"),
+    Mutation("rkhs", "stationary.py", "s**2 / 3", "s**2 / 2", "prop-mixtures"),
     Mutation("rkhs", "rkhs.py", "return jnp.vdot(", "return 2 * jnp.vdot(", "thm-completion"),
     Mutation("rkhs", "matrix_kernels.py", "* self.matrix[", "* 2 * self.matrix[", "prop-tensor"),
     Mutation("rkhs", "matrix_kernels.py", "argnums=1", "argnums=0", "prop-gradient-kernel"),
