@@ -37,9 +37,13 @@ INERT_DECORATORS = {"jax.jit", "dataclass_transform", "override"}
 Place = tuple[int, int]
 
 
+# A private module that is tested through the one that offers it.
+TESTED_WITH = {"_compare": "verify"}
+
+
 def tests_of(module: str) -> str:
     """The command of the module's unit tests, or of all where the module has no file of its own."""
-    own = f"tests/test_{module.strip('_')}.py"
+    own = f"tests/test_{TESTED_WITH.get(module, module).strip('_')}.py"
     paths = [own] if Path(own).is_file() else ["tests", "--ignore=tests/book"]
     return shlex.join(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *paths]
@@ -146,6 +150,7 @@ def main() -> None:
         PYTHONPATH=str(tree),
         JAX_PLATFORMS="cpu",
         JAX_ENABLE_X64="1",
+        OPENBLAS_NUM_THREADS="1",
         JAX_COMPILATION_CACHE_DIR=str(BUILD / "compiled"),
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
     )
