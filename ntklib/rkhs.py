@@ -149,10 +149,11 @@ def interpolate(kernel: KernelFunction, x: ArrayLike, y: ArrayLike) -> Element:
             precision, or too ill-conditioned for the values to be met.
     """
     f = _regress(kernel, x, y, 0.0)
-    values = jnp.asarray(y)
-    missed = jnp.abs(f(x) - values).max()
-    if not isinstance(missed, jax.core.Tracer):
-        allowed = np.sqrt(np.finfo(values.dtype).eps) * jnp.abs(values).max()
+    values = f(x)
+    if not isinstance(values, jax.core.Tracer):
+        wanted = np.asarray(y)
+        missed = np.abs(np.asarray(values) - wanted).max()
+        allowed = np.sqrt(np.finfo(wanted.dtype).eps) * np.abs(wanted).max()
         if missed > allowed:
             raise np.linalg.LinAlgError(
                 f"kernel: k(x, x) is too ill-conditioned in {values.dtype}: the solution misses "
