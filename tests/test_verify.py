@@ -84,6 +84,8 @@ def test_the_tolerance_is_met_at_its_edge() -> None:
         ([-5.0, 3.0], [0.0, 4.0], "bounded, at most 0.75 of the bound"),
         (-2.0, -1.0, "bounded"),  # a tightness is told of a positive bound only
         (0.0, 0.0, "bounded"),
+        (0.0, 2.0, "bounded"),
+        (-0.5, 2.0, "bounded"),
         (1.0 + 1e-10, 1.0, "bounded, at most 1 of the bound"),  # up to rounding
         (-1000.0 + 1e-7, -1000.0, "bounded"),
         (np.uint8(3), np.uint8(5), "bounded, at most 0.6 of the bound"),
@@ -172,6 +174,11 @@ def test_an_interval_that_holds_the_rival_is_no_evidence_however_wide_the_tolera
     errors = np.array([8.0, 1.0, 4.0, 0.5, 2.0, 0.25])
     with pytest.raises(ClaimFailed):
         verify("thm-a").rate("decays", SIZES, errors, slope=-1.0, within=5.0, rival=-0.5)
+
+
+def test_the_end_of_the_interval_belongs_to_it() -> None:
+    with pytest.raises(ClaimFailed):  # the slope is 0 and so is the interval's width
+        verify("thm-a").rate("stays", SIZES, np.ones(6), slope=0.0, within=1.0, rival=0.0)
 
 
 def test_an_interval_that_holds_the_rival_breaks_no_claim() -> None:
