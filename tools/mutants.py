@@ -1,11 +1,13 @@
 """Count the random mutants of each module that its tests kill, and that the claims kill alone.
 
-A mutant is one small change of the code, made by cosmic-ray in a copy of the tree. Mutants that
-cannot matter are left out: changes of annotations; decorators that only compile or only speak to
-type checkers; ``==`` changed into ``is`` and the like, which differ by luck. From the rest a
-seeded sample is drawn, the same for both judges. Results are kept in a database per module and
-judge below _build/mutants, so that an interrupted count goes on where it stopped; a change of the
-code, the tests or the chapters begins anew.
+A mutant is one small change of the code, made by cosmic-ray in a copy of the tree that only this
+run uses. Mutants that tell nothing are left out: changes of annotations; decorators that only
+compile or only speak to type checkers; ``==`` changed into ``is`` and the like, which differ by
+luck; and what dies of itself, code that does not parse and bitwise operators put among floats.
+From the rest a seeded sample is drawn, the same for both judges. A mutant that could not be run is
+no kill: it stops the count. Results are kept in a database per module and judge below
+_build/mutants, so that an interrupted count goes on where it stopped; a change of the code, the
+tests, the chapters or this file begins anew.
 """
 
 import argparse
@@ -18,12 +20,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from cosmic_ray.commands import init
-from cosmic_ray.mutating import mutate_and_test
+from cosmic_ray.mutating import mutate_and_test, mutate_code
+from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkResult
 
@@ -31,7 +35,10 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build" / "mutants"
 COPIED = ("ntklib", "tests", "tools", "chapters", "pyproject.toml")
 SKIPPED = WorkResult(worker_outcome=WorkerOutcome.SKIPPED)
-BY_LUCK = re.compile(r"ReplaceComparisonOperator_(\w+_Is(Not)?|Is_Eq|IsNot_NotEq)$")
+UNTOLD = re.compile(
+    r"ReplaceComparisonOperator_(\w+_Is(Not)?|Is_Eq|IsNot_NotEq)$"
+    r"|ReplaceBinaryOperator_\w+_(BitOr|BitAnd|BitXor|LShift|RShift)$"
+)
 INERT_DECORATORS = {"jax.jit", "dataclass_transform", "override"}
 
 Place = tuple[int, int]
@@ -74,20 +81,31 @@ def inert_places(source: str) -> Iterator[tuple[Place, Place]]:
                 yield start, (place.end_lineno, place.end_col_offset)
 
 
-def matters(mutation: MutationSpec, inert: list[tuple[Place, Place]]) -> bool:
+def parses(source: str, mutation: MutationSpec) -> bool:
+    operator = get_operator(mutation.operator_name)()
+    try:
+        ast.parse(mutate_code(source, operator, mutation.occurrence))
+    except SyntaxError:
+        return False
+    return True
+
+
+def matters(source: str, mutation: MutationSpec, inert: list[tuple[Place, Place]]) -> bool:
     start = tuple(mutation.start_pos)
-    return not BY_LUCK.search(mutation.operator_name) and not any(a <= start < b for a, b in inert)
+    told = not UNTOLD.search(mutation.operator_name) and not any(a <= start < b for a, b in inert)
+    return told and parses(source, mutation)
 
 
 def draw(db: WorkDB, module: Path, size: int, seed: int) -> None:
     """Fill an empty session with the mutants of a module and skip all but a sample."""
     init([module], db, {})
-    inert = list(inert_places(module.read_text(encoding="utf-8")))
+    source = module.read_text(encoding="utf-8")
+    inert = list(inert_places(source))
     items = sorted(
         db.work_items,
         key=lambda item: (item.mutations[0].operator_name, item.mutations[0].occurrence),
     )
-    eligible = [item.job_id for item in items if matters(item.mutations[0], inert)]
+    eligible = [item.job_id for item in items if matters(source, item.mutations[0], inert)]
     chosen = set(random.Random(seed).sample(eligible, min(size, len(eligible))))
     db.set_multiple_results([item.job_id for item in items if item.job_id not in chosen], SKIPPED)
 
@@ -112,6 +130,8 @@ def judge(session: Path, module: Path, name: str, size: int, seed: int) -> list[
             limit = 30 + 5 * check_unchanged(command)
         for i, item in enumerate(pending, start=1):
             result = mutate_and_test(item.mutations, command, limit)
+            if result.test_outcome not in (TestOutcome.KILLED, TestOutcome.SURVIVED):
+                sys.exit(f"This mutant could not be run:\n{result.output}")
             db.set_result(item.job_id, result)
             print(
                 f"{module.stem}, {name}: {i} of {len(pending)}, {result.test_outcome.value}",
@@ -129,7 +149,7 @@ def digest(paths: list[Path], *settings: int) -> str:
     return found.hexdigest()[:12]
 
 
-def main() -> None:
+def main(tree: Path) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     modules = sorted(p.stem for p in ROOT.glob("ntklib/*.py") if p.stem != "__init__")
     parser.add_argument("modules", nargs="*", default=modules, help="all of ntklib by default")
@@ -138,9 +158,7 @@ def main() -> None:
     parser.add_argument("--judge", choices=JUDGES, action="append", help="one judge, not both")
     asked = parser.parse_args()
 
-    tree = BUILD / "tree"
-    shutil.rmtree(tree, ignore_errors=True)  # an interrupted run may have left a mutant in it
-    tree.mkdir(parents=True)
+    BUILD.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tree / name)
@@ -158,7 +176,7 @@ def main() -> None:
     rows, survivors = [], []
     for module in asked.modules:
         for name in asked.judge or JUDGES:
-            inputs = [*Path().glob("ntklib/*.py"), *Path().glob(judged[name])]
+            inputs = [Path(__file__), *Path().glob("ntklib/*.py"), *Path().glob(judged[name])]
             session = BUILD / f"{module}-{name}-{digest(inputs, asked.sample, asked.seed)}.sqlite"
             results = judge(
                 session, Path("ntklib") / f"{module}.py", name, asked.sample, asked.seed
@@ -179,4 +197,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as folder:
+        main(Path(folder))

@@ -221,6 +221,38 @@ def test_pages_are_listed_with_their_sections() -> None:
     assert tool("build").pages(toc) == ["index", "a", "b", "c"]
 
 
+MODULE = """import jax
+@jax.jit
+def f(x: int | None, /, n=2) -> float | int:
+    return x * n if x == 1 else x
+"""
+
+
+def test_mutants_that_tell_nothing_are_left_out(tmp_path: Path) -> None:
+    mutants = tool("mutants")
+    (tmp_path / "m.py").write_text(MODULE, encoding="utf-8")
+    with mutants.use_db(tmp_path / "session.sqlite") as db:
+        mutants.draw(db, tmp_path / "m.py", 10**6, 0)
+        drawn = [item.mutations[0] for item in db.pending_work_items]
+    names = {mutation.operator_name for mutation in drawn}
+    assert "core/ReplaceBinaryOperator_Mul_Add" in names
+    assert "core/ReplaceComparisonOperator_Eq_NotEq" in names
+    assert "core/NumberReplacer" in names
+    assert not [n for n in names if re.search("_Is|Bit|Shift|Decorator|_Div_(Add|Sub|Pow)", n)]
+    # Only the default of n, and the line below, are left.
+    assert {mutation.start_pos[0] for mutation in drawn} == {3, 4}
+
+
+def test_a_mutant_that_could_not_be_run_is_no_kill(tmp_path: Path, monkeypatch) -> None:
+    mutants = tool("mutants")
+    (tmp_path / "m.py").write_text(MODULE, encoding="utf-8")
+    monkeypatch.setitem(mutants.JUDGES, "tests", lambda module: sys.executable + " --version")
+    # The module that is to be changed is gone when its turn comes.
+    monkeypatch.setattr(mutants, "check_unchanged", lambda _: (tmp_path / "m.py").unlink() or 1.0)
+    with pytest.raises(SystemExit, match="could not be run"):
+        mutants.judge(tmp_path / "session.sqlite", tmp_path / "m.py", "tests", 5, 0)
+
+
 # --- the first cell of a chapter
 
 
