@@ -34,7 +34,7 @@ KernelFunction = Callable[..., Array]
 K = TypeVar("K")
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def pytree(cls: type[K]) -> type[K]:
     """Make a frozen dataclass a pytree: fields are leaves unless marked static.
 
