@@ -47,7 +47,7 @@ __all__ = [
     "ridge_filter",
 ]
 
-BLOCK = 2**32
+BLOCK = 2**35
 """Multiplications between two reports of progress: a second or two."""
 
 
