@@ -1,8 +1,8 @@
 """Spectral filters: regression by damping what the kernel sees badly.
 
-Let σ run over the eigenvalues of K/N, K = k(X, X). A filter g is a function of σ, and makes
+Let λ run over the eigenvalues of K/N, K = k(X, X). A filter g is a function of λ, and makes
 from residuals r the function f = (1/N) k(·, X) g(K/N) r. On the data the component of r along
-an eigenvector is multiplied by the response σ g(σ): 1 lets it pass, 0 blocks it. Gradient
+an eigenvector is multiplied by the response λ g(λ): 1 lets it pass, 0 blocks it. Gradient
 flow, gradient descent and ridge regression are three such filters, :prf:ref:`prop-filters`.
 """
 
@@ -21,56 +21,54 @@ from ntklib.rkhs import Element
 __all__ = ["Filter", "filtered", "flow", "gradient_descent", "gradient_flow", "ridge_filter"]
 
 Filter = Callable[[Array], Array]
-"""σ ↦ g(σ) for eigenvalues σ ≥ 0 of K/N, elementwise, finite at σ = 0."""
+"""λ ↦ g(λ) for eigenvalues λ ≥ 0 of K/N, elementwise, finite at λ = 0."""
 
 
 def gradient_flow(time: ArrayLike) -> Filter:
-    """g(σ) = (1 − e^{−tσ})/σ, with the limit t at σ = 0: gradient flow stopped at t.
+    """g(λ) = (1 − e^{−tλ})/λ, with the limit t at λ = 0: gradient flow stopped at t.
 
     Args:
         time: t, a number ≥ 0.
     """
     t = _check.number("time", time, at_least=0)
 
-    def g(sigma: Array) -> Array:
-        at_zero = sigma == 0
-        return jnp.where(
-            at_zero, t, -jnp.expm1(jnp.multiply(t, -sigma)) / jnp.where(at_zero, 1, sigma)
-        )
+    def g(lam: Array) -> Array:
+        at_zero = lam == 0
+        return jnp.where(at_zero, t, -jnp.expm1(jnp.multiply(t, -lam)) / jnp.where(at_zero, 1, lam))
 
     return g
 
 
 def gradient_descent(rate: ArrayLike, steps: int) -> Filter:
-    """g(σ) = (1 − (1 − ησ)^s)/σ, with the limit ηs at σ = 0: s steps of descent.
+    """g(λ) = (1 − (1 − ηλ)^s)/λ, with the limit ηs at λ = 0: s steps of descent.
 
     Args:
-        rate: η, a number > 0. Above 2/σ the component of σ grows with each step.
+        rate: η, a number > 0. Above 2/λ the component of λ grows with each step.
         steps: s, an integer ≥ 0.
     """
     eta = _check.number("rate", rate, above=0)
     s = _check.integer("steps", steps, at_least=0)
 
-    def g(sigma: Array) -> Array:
-        # For small ησ the difference 1 − (1 − ησ)^s would lose its digits.
-        small = jnp.minimum(eta * sigma, 0.5)
+    def g(lam: Array) -> Array:
+        # For small ηλ the difference 1 − (1 − ηλ)^s would lose its digits.
+        small = jnp.minimum(eta * lam, 0.5)
         damped = jnp.where(
-            eta * sigma < 0.5, -jnp.expm1(s * jnp.log1p(-small)), 1 - (1 - eta * sigma) ** s
+            eta * lam < 0.5, -jnp.expm1(s * jnp.log1p(-small)), 1 - (1 - eta * lam) ** s
         )
-        at_zero = sigma == 0
-        return jnp.where(at_zero, eta * s, damped / jnp.where(at_zero, 1, sigma))
+        at_zero = lam == 0
+        return jnp.where(at_zero, eta * s, damped / jnp.where(at_zero, 1, lam))
 
     return g
 
 
 def ridge_filter(rho: ArrayLike) -> Filter:
-    """g(σ) = 1/(σ + ρ): ridge regression, `ntklib.rkhs.ridge` with penalty Nρ.
+    """g(λ) = 1/(λ + ρ): ridge regression, `ntklib.rkhs.ridge` with penalty Nρ.
 
     Args:
         rho: ρ, a number > 0: the minimised cost is (1/2N) Σᵢ ‖f(xᵢ) − yᵢ‖² + (ρ/2) ‖f‖².
     """
     ridge = _check.number("rho", rho, above=0)
-    return lambda sigma: 1 / (sigma + ridge)
+    return lambda lam: 1 / (lam + ridge)
 
 
 def filtered(kernel: KernelFunction, x: ArrayLike, residual: ArrayLike, filter: Filter) -> Element:
@@ -96,16 +94,16 @@ def filtered(kernel: KernelFunction, x: ArrayLike, residual: ArrayLike, filter: 
     _check.columns("residual", r, len(x))
     matrix = flat_gram(kernel, x, "residual", r)
     _check.symmetric("kernel(x)", matrix)
-    sigma, vectors = jnp.linalg.eigh(matrix / len(x))
-    if not isinstance(sigma, jax.core.Tracer):
-        allowed = 100 * len(matrix) * float(np.finfo(sigma.dtype).eps) * float(sigma[-1])
-        if sigma[0] < -allowed:
+    lam, vectors = jnp.linalg.eigh(matrix / len(x))
+    if not isinstance(lam, jax.core.Tracer):
+        allowed = 100 * len(matrix) * float(np.finfo(lam.dtype).eps) * float(lam[-1])
+        if lam[0] < -allowed:
             raise np.linalg.LinAlgError(
-                f"kernel: k(x, x) has the eigenvalue {float(sigma[0]) * len(x):.1e}, "
+                f"kernel: k(x, x) has the eigenvalue {float(lam[0]) * len(x):.1e}, "
                 "so it is no kernel"
             )
     columns = r.reshape(len(matrix), -1)
-    damped = filter(jnp.maximum(sigma, 0))[:, None] * (vectors.T @ columns)
+    damped = filter(jnp.maximum(lam, 0))[:, None] * (vectors.T @ columns)
     return Element(kernel, x, (vectors @ damped / len(x)).reshape(r.shape))
 
 

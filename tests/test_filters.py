@@ -100,11 +100,11 @@ FILTERS = {
 
 @pytest.mark.parametrize(("g", "exact"), FILTERS.values(), ids=FILTERS)
 def test_filters_keep_their_digits(g, exact):
-    sigma = np.array([1e-30, 1e-12, 1e-5, 0.02, 0.3, 0.41, 0.42, 0.9, 1.7, 2.3], FLOAT)
+    lam = np.array([1e-30, 1e-12, 1e-5, 0.02, 0.3, 0.41, 0.42, 0.9, 1.7, 2.3], FLOAT)
     with mpmath.workdps(60):
-        expected = [float(exact(mpmath.mpf(float(s)))) for s in sigma]
-    assert_close(g(sigma), expected, times=3)
-    assert g(sigma).dtype == FLOAT
+        expected = [float(exact(mpmath.mpf(float(s)))) for s in lam]
+    assert_close(g(lam), expected, times=3)
+    assert g(lam).dtype == FLOAT
 
 
 def test_filters_have_their_limits_at_zero():
