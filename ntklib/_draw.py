@@ -256,8 +256,8 @@ def html(data: Json) -> str:
     if data["notes"]:
         now = place([len(slider["labels"]) for slider in data["sliders"]], data["first"])
         note = f'<div class="moving-note">{escape(data["notes"][now])}</div>'
-    # In a script only "</" could end it early.
-    stored = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    stored = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    stored = stored.replace("<", "\\u003c")  # no label can end the script
     return (
         f'<style>{package("moving.css")}</style>\n<div class="moving">'
         f'<div class="moving-panels" role="img" aria-label="{escape(data["alt"])}" '
