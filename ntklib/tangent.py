@@ -1,165 +1,259 @@
-"""The tangent kernel of any parametrised function, and its Taylor expansion in the parameters.
+"""The tangent kernel of any parametrised function.
 
 A network is a function ``apply(params, x)``: params any pytree of float arrays, x a batch of
-points, shape (n, d), the result shape (n, m), or (n,) for one output. Each point is treated
-apart, so a batch of one is as good as any. Flax, Equinox and Haiku offer such a function.
+points, shape (n, ...), the result shape (n, m), or (n,) for one output without an axis. It
+treats each point apart, so that a batch of one is as good as any.
 """
 
+import functools
 import math
-from collections.abc import Callable
 from dataclasses import field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.extend.core import Jaxpr, subjaxprs
+from jax.typing import ArrayLike
 
-from ntklib import _check
+from ntklib import _check, _work
+from ntklib.expansion import Apply, linearize, network, taylor
 from ntklib.kernels import Kernel, pytree, set_fields
+from ntklib.structured import Factors, factors, products
 
 __all__ = ["Tangent", "linearize", "tangent_kernel", "taylor"]
 
-Apply = Callable[[Any, Array], Array]
+OUTPUTS = ("full", "trace", "diagonal")
 
-SUMS = {"full": "iap,jbp->ijab", "trace": "iap,jap->ij", "diagonal": "iap,jap->ija"}
+ROWS, PARTS = 64, 8
+"""A symmetric matrix is computed in bands right of the diagonal and mirrored: how high a band
+is at least, and how many there are at most."""
 
 
 @pytree
 class Tangent(Kernel):
-    """Θ(x, x') = Σ_p ∂_p f(x) ⊗ ∂_p f(x'), over all parameters p; made by `tangent_kernel`."""
+    """Θ(x, x') = Σ_p ∂_p f(x) ⊗ ∂_p f(x'), over all parameters p; made by `tangent_kernel`.
+
+    Points may have any shape that apply takes: x1 and x2 are of shape (n, ...).
+    """
 
     params: Any
     apply: Apply = field(metadata={"static": True})
     outputs: str = field(metadata={"static": True}, default="full")
+    memory: int = field(metadata={"static": True}, default=2**30)
 
     def __post_init__(self) -> None:
-        if not callable(self.apply):
-            raise TypeError(f"apply: expected a function apply(params, x), got {self.apply!r}")
-        set_fields(self, params=_float_tree("params", self.params))
-        if self.outputs not in SUMS:
-            raise ValueError(f"outputs: expected one of {', '.join(SUMS)}, got {self.outputs!r}")
+        set_fields(self, params=network(self.apply, self.params))
+        if self.outputs not in OUTPUTS:
+            raise ValueError(f"outputs: expected one of {', '.join(OUTPUTS)}, got {self.outputs!r}")
+        set_fields(self, memory=_check.integer("memory", self.memory, at_least=1))
+
+    def __call__(self, x1: ArrayLike, x2: ArrayLike | None = None) -> Array:
+        return self._gram(*self._batches(x1, x2))
+
+    def matvec(self, v: ArrayLike, x1: ArrayLike, x2: ArrayLike | None = None) -> Array:
+        """Θ(x1, x2) v without the matrix: one derivative backward, and one forward.
+
+        Args:
+            v: shape (n2, m); for the trace, or where apply returns (n,), shape (n2,).
+            x1: points, shape (n1, ...).
+            x2: points, shape (n2, ...); ``None`` means x1.
+
+        Returns:
+            Shape (n1, m) or (n1,), as v. For the diagonal Σⱼ Θ_aa(xᵢ, xⱼ) v_ja.
+
+        Raises:
+            TypeError, ValueError: wrong dtype or shape, NaN or infinite entries.
+        """
+        first, second = self._batches(x1, x2)
+        v = _check.floats("v", v)
+        _check.same_dtype(v=v, x1=first)
+        plan = _plan(self, first)
+        _check.shape("v", v, (len(second), *(() if plan.mode == "trace" else plan.outputs)))
+        rows = max(1, self.memory // plan.row)
+        parts = [_pull(plan.mode, self, v[t], second[t]) for t in _work.tiles(len(second), rows)]
+        gradient = functools.reduce(functools.partial(jax.tree.map, jnp.add), parts)
+        pushed = [_push(plan.mode, self, gradient, first[t]) for t in _work.tiles(len(first), rows)]
+        return jnp.concatenate(pushed)
+
+    def _batches(self, x1: ArrayLike, x2: ArrayLike | None) -> tuple[Array, Array]:
+        first = _batch("x1", x1)
+        _check.same_dtype(x1=first, params=jax.tree.leaves(self.params)[0])
+        if x2 is None:
+            return first, first
+        second = _batch("x2", x2)
+        _check.same_dtype(x1=first, x2=second)
+        _check.shape("x2", second, (len(second), *first.shape[1:]))
+        return first, second
 
     def _gram(self, x1: Array, x2: Array) -> Array:
-        _check.same_dtype(x1=x1, params=jax.tree.leaves(self.params)[0])
-        gram: Array = _contract(self, x1, x2)
+        symmetric, n1, n2 = x1 is x2, len(x1), len(x2)
+        outputs, mode, row = _plan(self, x1)
+        tile = functools.partial(_tile, mode, self)
+        shape = (n1, n2, *outputs * ("trace", "diagonal", "full").index(mode))
+        entry = 3 * math.prod(shape[2:]) * x1.dtype.itemsize
+        # The most rows for which 2 row · rows + entry · rows² stays within the memory.
+        rows = max(1, int((math.sqrt(row**2 + entry * self.memory) - row) / entry))
+        if max(n1, n2) <= rows:
+            whole: Array = tile(x1, None if symmetric else x2)
+            return whole
+        gram = jnp.zeros(shape, x1.dtype)
+        for i in _work.tiles(n1, rows):
+            for j in _work.tiles(n2, rows):
+                if symmetric and j.start < i.start:
+                    continue
+                block = tile(x1[i], None if symmetric and i == j else x2[j])
+                gram = _put(gram, block, i.start, j.start)
+                if symmetric and i != j:
+                    gram = _put(gram, _mirrored(block), j.start, i.start)
         return gram
 
 
-def tangent_kernel(apply: Apply, params: Any, *, outputs: str = "full") -> Tangent:
+def tangent_kernel(
+    apply: Apply, params: Any, *, outputs: str = "full", memory: int = 2**30
+) -> Tangent:
     """The tangent kernel Θ(x, x') = Σ_p ∂_p f(x) ⊗ ∂_p f(x') of f = apply(params, ·).
 
+    Dense layers are contracted without forming their Jacobian (`ntklib.structured`).
+
     Args:
-        apply: the network, ``apply(params, x)``: x of shape (n, d), result (n, m) or (n,).
+        apply: the network, ``apply(params, x)``: x of shape (n, ...), result (n, m) or (n,).
         params: any pytree of arrays, float32 or float64.
         outputs: ``"full"``, a kernel of shape (n1, n2, m, m), or (n1, n2) where apply returns
             (n,); ``"trace"``, (1/m) Σ_a Θ_aa, shape (n1, n2); ``"diagonal"``, the Θ_aa alone,
             shape (n1, n2, m), or (n1, n2) where apply returns (n,).
+        memory: about how many bytes to work in, beside the parameters and the matrix itself.
+            Where all points do not fit, the matrix is computed in blocks; one point with
+            another is the least.
 
     Returns:
-        The kernel, a function ``k(x1, x2=None)``.
+        The kernel, a function ``k(x1, x2=None)`` of points of any shape (n, ...), with a
+        method ``matvec(v, x1, x2=None)`` that never forms the matrix.
 
     Raises:
-        TypeError: apply is no function, or params hold other than floats of one dtype.
-        ValueError: outputs is none of the three, or params hold NaN or infinite entries.
+        TypeError: apply is no function, params hold other than floats of one dtype, or memory
+            is no integer.
+        ValueError: outputs is none of the three, params hold NaN or infinite entries, or
+            memory < 1.
     """
-    return Tangent(params, apply, outputs)
+    return Tangent(params, apply, outputs, memory)
 
 
-def linearize(apply: Apply, params: Any) -> Apply:
-    """The network's linearisation f_lin(θ', x) = f(θ, x) + ∂_θ f(θ, x) (θ' − θ).
+def _batch(name: str, x: ArrayLike) -> Array:
+    array = _check.floats(name, x)
+    if array.ndim < 2 or array.size == 0:
+        raise ValueError(f"{name}: expected shape (n, d) or (n, ...), no axis 0, got {array.shape}")
+    return array
 
-    Args:
-        apply: the network, ``apply(params, x)``.
-        params: the point θ of expansion, any pytree of float arrays.
 
-    Returns:
-        A function ``apply_lin(new_params, x)``, of shape and dtype as apply.
+@functools.partial(jax.jit, static_argnums=0)
+def _tile(mode: str, kernel: Tangent, x1: Array, x2: Array | None) -> Array:
+    """The matrix between two batches; ``None`` is x1, and then symmetric to the last bit."""
+    left = _factors(kernel, x1)
+    if x2 is not None:
+        return products(mode, left, _factors(kernel, x2))
+    n = len(x1)
+    gram: Any = None
+    for band in _work.tiles(n, max(ROWS, -(-n // PARTS))):
+        right = [(g[band.start :], a[band.start :]) for g, a in left]
+        block = products(mode, [(g[band], a[band]) for g, a in left], right)
+        if gram is None:
+            gram = jnp.zeros((n, *block.shape[1:]), block.dtype)
+        corner, beside = jnp.split(block, [band.stop - band.start], axis=1)
+        gram = gram.at[band, band].set((corner + _mirrored(corner)) / 2)
+        gram = gram.at[band, band.stop :].set(beside)
+        gram = gram.at[band.stop :, band].set(_mirrored(beside))
+    return jnp.asarray(gram)
 
-    Raises:
-        TypeError, ValueError: as for `tangent_kernel`.
+
+def _factors(kernel: Tangent, x: Array) -> Factors:
+    def one(params: Any, point: Array) -> Array:
+        return kernel.apply(params, point[None]).reshape(-1)
+
+    return factors(one, kernel.params, x)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(gram: Array, block: Array, i: int, j: int) -> Array:
+    return jax.lax.dynamic_update_slice(gram, block, (i, j, *[0] * (gram.ndim - 2)))
+
+
+def _mirrored(block: Array) -> Array:
+    """The block across the diagonal, Θ(x', x)_ba = Θ(x, x')_ab."""
+    axes = (1, 0, 3, 2) if block.ndim == 4 else (1, 0, *range(2, block.ndim))
+    return block.transpose(axes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _pull(mode: str, kernel: Tangent, v: Array, x: Array) -> Any:
+    """Σⱼ vⱼ ∂f(xⱼ)/∂θ as a pytree like params: of all outputs, or of each one apart."""
+    out, pull = jax.vjp(lambda p: kernel.apply(p, x).reshape(len(x), -1), kernel.params)
+    apart = jnp.eye(out.shape[1], dtype=out.dtype)[:, None]
+    directions = {
+        "full": lambda: v[None],
+        "diagonal": lambda: apart * v[None],
+        "trace": lambda: apart * v[None, :, None],
+    }[mode]()
+    return jax.vmap(lambda cotangent: pull(cotangent)[0])(directions)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _push(mode: str, kernel: Tangent, gradient: Any, x: Array) -> Array:
+    """∂f(x)/∂θ times what `_pull` found: shape (n, m), or (n,) for the trace."""
+
+    def forward(step: Any) -> Array:
+        def f(p: Any) -> Array:
+            return kernel.apply(p, x).reshape(len(x), -1)
+
+        return jnp.asarray(jax.jvp(f, (kernel.params,), (step,))[1])
+
+    pushed = jax.vmap(forward)(gradient)
+    own = jnp.asarray(pushed[0] if mode == "full" else jnp.diagonal(pushed, axis1=0, axis2=2))
+    return own.mean(axis=1) if mode == "trace" else own
+
+
+class _Plan(NamedTuple):
+    """What is known of a network before it runs.
+
+    Attributes:
+        outputs: the shape of f at one point, () or (m,).
+        mode: the outputs wanted; with a single output without axis, its own "trace".
+        row: bytes of working memory for one point.
     """
-    return taylor(apply, params, 1)
+
+    outputs: tuple[int, ...]
+    mode: str
+    row: int
 
 
-def taylor(apply: Apply, params: Any, order: int) -> Apply:
-    """The network's Taylor polynomial in the parameters, Σ_k ∂^k f(θ, x) [θ' − θ]^k / k!.
-
-    Args:
-        apply: the network, ``apply(params, x)``.
-        params: the point θ of expansion, any pytree of float arrays.
-        order: the degree, an integer ≥ 0.
-
-    Returns:
-        A function ``apply_taylor(new_params, x)``, of shape and dtype as apply.
-
-    Raises:
-        TypeError, ValueError: as for `tangent_kernel`, or order no integer ≥ 0.
-    """
-    params = _float_tree("params", params)
-    order = _check.integer("order", order, at_least=0)
-
-    def apply_taylor(new_params: Any, x: Array) -> Array:
-        zero = jnp.zeros((), jax.tree.leaves(params)[0].dtype)
-        step = jax.tree.map(jnp.subtract, new_params, params)
-
-        def along(t: Array) -> Array:
-            """The network on the line from θ at t = 0 to θ' at t = 1."""
-            return apply(jax.tree.map(lambda p, s: p + t * s, params, step), x)
-
-        total = along(zero)
-        derivative: Callable[[Array], Array] = along
-        for k in range(1, order + 1):
-            derivative = _derivative(derivative)
-            total = total + derivative(zero) / math.factorial(k)
-        return total
-
-    return apply_taylor
+def _plan(kernel: Tangent, x: Array) -> _Plan:
+    struct: Any = jax.ShapeDtypeStruct
+    leaves, form = jax.tree.flatten(kernel)
+    shapes = [struct(leaf.shape, leaf.dtype) for leaf in leaves]
+    batches = [struct((n, *x.shape[1:]), x.dtype) for n in (1, 2)]
+    return _planned(form, tuple(shapes), tuple(batches))
 
 
-def _derivative(f: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    return lambda t: jax.jvp(f, (t,), (jnp.ones_like(t),))[1]
-
-
-@jax.jit
-def _contract(kernel: Tangent, x1: Array, x2: Array) -> Array:
-    """Form both Jacobians, and sum over the parameters."""
-    outputs = _outputs(kernel, x1)
-
-    def jacobian(x: Array) -> list[Array]:
-        """∂f_a(xᵢ)/∂θ_p, shape (n, m, P) for every leaf of params, m = 1 for a scalar f."""
-
-        def f(params: Any, point: Array) -> Array:
-            return kernel.apply(params, point[None])[0]
-
-        leaves = jax.tree.leaves(jax.vmap(jax.jacrev(f), (None, 0))(kernel.params, x))
-        return [leaf.reshape(len(x), math.prod(outputs), -1) for leaf in leaves]
-
-    terms = [
-        jnp.einsum(SUMS[kernel.outputs], a, b)
-        for a, b in zip(jacobian(x1), jacobian(x2), strict=True)
-    ]
-    gram = sum(terms[1:], start=terms[0])
-    if kernel.outputs == "trace":
-        return gram / math.prod(outputs)
-    return gram if outputs else gram.reshape(len(x1), len(x2))
-
-
-def _outputs(kernel: Tangent, x: Array) -> tuple[int, ...]:
-    """(m,), or () where apply returns shape (n,)."""
-    out = jax.eval_shape(kernel.apply, kernel.params, x)
-    if out.ndim not in (1, 2) or len(out) != len(x) or out.size == 0:
+@functools.lru_cache(maxsize=128)
+def _planned(form: Any, leaves: Any, batches: Any) -> _Plan:
+    kernel: Tangent = jax.tree.unflatten(form, leaves)
+    one, two = batches
+    out = jax.eval_shape(kernel.apply, kernel.params, two)
+    if out.ndim not in (1, 2) or len(out) != 2 or out.size == 0:
         raise ValueError(
-            f"apply(params, x): expected shape ({len(x)}, m) or ({len(x)},), got {out.shape}"
+            f"apply(params, x): expected shape (n, m) or (n,) for n points, got {out.shape} for 2"
         )
-    return tuple(out.shape[1:])
+    groups = jax.eval_shape(_factors, kernel, one)
+    factor = sum(g.size + a.size for g, a in groups) * out.dtype.itemsize
+    # What one point more costs the forward pass is what depends on the points.
+    made = [_bytes(jax.make_jaxpr(kernel.apply)(kernel.params, x).jaxpr) for x in (one, two)]
+    m = math.prod(out.shape[1:])
+    mode = kernel.outputs if out.ndim == 2 else "trace"
+    return _Plan(out.shape[1:], mode, 2 * factor + (m + 1) * (made[1] - made[0]))
 
 
-def _float_tree(name: str, params: Any) -> Any:
-    """The pytree with every leaf a float array, all of one dtype."""
-    paths, form = jax.tree_util.tree_flatten_with_path(params)
-    if not paths:
-        raise ValueError(f"{name}: expected at least one array")
-    named = {name + jax.tree_util.keystr(path): leaf for path, leaf in paths}
-    leaves = {path: _check.floats(path, leaf) for path, leaf in named.items()}
-    _check.same_dtype(**leaves)
-    return jax.tree.unflatten(form, list(leaves.values()))
+def _bytes(jaxpr: Jaxpr) -> int:
+    """The size of all that a recorded computation makes."""
+    made: list[Any] = [v.aval for eqn in jaxpr.eqns for v in eqn.outvars]
+    own: int = sum(math.prod(aval.shape) * aval.dtype.itemsize for aval in made)
+    return own + sum(map(_bytes, subjaxprs(jaxpr)))

@@ -1,11 +1,12 @@
 """Tangent kernels against finite differences, formulas and other libraries' networks."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import assert_close, refused
 
-from ntklib.tangent import linearize, tangent_kernel, taylor
+from ntklib.tangent import _plan, _tile, linearize, tangent_kernel, taylor
 
 FLOAT = jnp.result_type(float)
 rng = np.random.default_rng(5)
@@ -56,6 +57,61 @@ def test_one_output_without_axis_has_a_scalar_kernel(outputs):
     assert_close(kernel(X, Z), by_hand(X, Z)[:, :, 0, 0], times=10)
 
 
+def test_a_matrix_of_itself_is_symmetric_to_the_last_bit():
+    x = rng.normal(size=(150, 3)).astype(FLOAT)
+    gram = np.asarray(tangent_kernel(network, PARAMS)(x))
+    assert_close(gram, by_hand(x, x), times=10)
+    np.testing.assert_array_equal(gram, gram.transpose(1, 0, 3, 2))
+    diagonal = np.asarray(tangent_kernel(network, PARAMS, outputs="diagonal")(x))
+    np.testing.assert_array_equal(diagonal, diagonal.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("outputs", ["full", "trace", "diagonal"])
+@pytest.mark.parametrize("memory", [1, 10_000])
+def test_blocks_within_a_budget_are_the_same_matrix(outputs, memory):
+    whole = tangent_kernel(network, PARAMS, outputs=outputs)
+    parts = tangent_kernel(network, PARAMS, outputs=outputs, memory=memory)
+    x = rng.normal(size=(11, 3)).astype(FLOAT)
+    assert_close(parts(x), whole(x))
+    assert_close(parts(x, Z), whole(x, Z))
+
+
+@pytest.mark.parametrize("memory", [1, 2**30])
+def test_the_product_with_a_vector_is_that_with_the_matrix(memory):
+    full, v = by_hand(X, Z), rng.normal(size=(4, 2)).astype(FLOAT)
+    kernel = tangent_kernel(network, PARAMS, memory=memory)
+    assert_close(kernel.matvec(v, X, Z), np.einsum("ijab,jb->ia", full, v), times=20)
+    kernel = tangent_kernel(network, PARAMS, outputs="diagonal", memory=memory)
+    assert_close(kernel.matvec(v, X, Z), np.einsum("ijaa,ja->ia", full, v), times=20)
+    kernel = tangent_kernel(network, PARAMS, outputs="trace", memory=memory)
+    assert_close(kernel.matvec(v[:, 0], X, Z), np.einsum("ijaa,j->i", full, v[:, 0]) / 2, times=20)
+    kernel = tangent_kernel(first_output, PARAMS, memory=memory)
+    wanted = by_hand(X, X)[:, :, 0, 0] @ X[:, 0]
+    assert_close(kernel.matvec(X[:, 0], X), wanted, times=20)
+
+
+def test_kernels_work_inside_jit_and_with_other_kernels():
+    kernel = tangent_kernel(first_output, PARAMS)
+    gram = jax.jit(lambda k, x: (2.0 * k + k)(x))(kernel, X)
+    assert_close(gram, 3 * by_hand(X, X)[:, :, 0, 0], times=10)
+
+
+def wide(params, x):
+    for w in params[:-1]:
+        x = jax.nn.relu(x @ w / len(w) ** 0.5)
+    return x @ params[-1]
+
+
+def test_the_working_memory_of_a_wide_network_is_far_from_that_of_its_jacobian():
+    shapes = [(8, 256), (256, 256), (256, 256), (256, 4)]
+    params = [jnp.ones(s, FLOAT) for s in shapes]
+    kernel, x = tangent_kernel(wide, params), jnp.ones((32, 8), FLOAT)
+    used = _tile.lower("full", kernel, x, None).compile().memory_analysis().temp_size_in_bytes
+    jacobian = 32 * 4 * sum(w.size for w in params) * x.dtype.itemsize
+    assert used < jacobian / 20
+    assert used < 2 * 32 * _plan(kernel, x).row + 3 * (32 * 4) ** 2 * x.dtype.itemsize
+
+
 def test_the_linearisation_is_exact_for_a_network_linear_in_its_parameters():
     def linear(w, x):
         return jnp.sin(x) @ w
@@ -87,7 +143,8 @@ def test_refusals_name_the_argument():
         tangent_kernel(network, ())
     with refused(TypeError, "params['n']: expected float32 or float64, got int64"):
         tangent_kernel(network, {"n": np.ones(2, np.int64)})
-    with refused(ValueError, "apply(params, x): expected shape (5, m) or (5,), got (5, 3, 1)"):
+    message = "apply(params, x): expected shape (n, m) or (n,) for n points, got (2, 3, 1) for 2"
+    with refused(ValueError, message):
         tangent_kernel(lambda w, x: w * x[:, :, None], jnp.ones((1, 1, 1), FLOAT))(X)
     with refused(ValueError, "order: expected an integer ≥ 0, got -1"):
         taylor(network, PARAMS, -1)
