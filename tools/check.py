@@ -38,11 +38,12 @@ def stored_outputs() -> list[str]:
     # One worker a notebook, since the cells of a notebook share a kernel.
     workers = ["-n", "2", "--dist", "loadscope"] if len(CHAPTERS) > 1 else []
     nbval = ["--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
-    return [*PYTEST, *nbval, *workers, *CHAPTERS]
+    return [*PYTEST, "-p", "tools.nbval_pictures", *nbval, *workers, *CHAPTERS]
 
 
 MODULE_TESTS = [*PYTEST, "tests", "--ignore=tests/book"]
-SLOW_BOOK_TESTS = ["tests/book/test_bite.py", "tests/book/test_site.py"]
+BITE_TESTS = ["tests/book/test_bite.py"]
+BROWSER_TESTS = ["tests/book/test_site.py", "tests/book/test_pictures.py"]
 
 PARTS = [
     Part("format and lint", [ruff("format", "--check"), ruff("check")], fast=True),
@@ -51,13 +52,13 @@ PARTS = [
     Part("tests in float64", [MODULE_TESTS], fast=True, environment=(("JAX_ENABLE_X64", "1"),)),
     Part(
         "notebooks and claims",
-        [[*PYTEST, "tests/book", *(f"--ignore={path}" for path in SLOW_BOOK_TESTS)]],
+        [[*PYTEST, "tests/book", *(f"--ignore={path}" for path in BITE_TESTS + BROWSER_TESTS)]],
         fast=True,
     ),
     Part("stored outputs, nbval", [stored_outputs()]),
-    Part("claims bite", [[*PYTEST, "-n", "2", "tests/book/test_bite.py"]]),
+    Part("claims bite", [[*PYTEST, "-n", "2", *BITE_TESTS]]),
     Part("book", [[PYTHON, "tools/build.py"]]),
-    Part("browser", [[*PYTEST, "tests/book/test_site.py"]]),
+    Part("browser", [[*PYTEST, "-n", "2", *BROWSER_TESTS]]),
 ]
 
 

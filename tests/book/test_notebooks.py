@@ -18,6 +18,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from ntklib import _draw, moving
+
 ROOT = Path(__file__).parents[2]
 CHAPTERS = sorted(ROOT.glob("chapters/*.ipynb"))
 FIRST_CELL = runpy.run_path(str(ROOT / "tools" / "first_cell.py"))["first_cell"]
@@ -31,6 +33,8 @@ UNSTABLE = re.compile(
     re.IGNORECASE,
 )
 CLOCK = re.compile(r"%%?time(it)?\b|\b(perf_counter|process_time|monotonic|time\.time)\b")
+# Words by which nbval is told to look away.
+NBVAL = re.compile("nbval|pytest_validate|raises-exception", re.IGNORECASE)
 SHOWS = {"print", "display", "verify"}
 
 Rule = Callable[[NotebookNode], Iterator[str]]
@@ -50,6 +54,10 @@ def texts(output: NotebookNode) -> Iterator[str]:
         yield output.text
     for mime, value in output.get("data", {}).items():
         if mime == "text/html":
+            if moves(output):
+                data = _draw.stored_data(value)
+                yield from data["notes"] or []
+                yield from (label for slider in data["sliders"] for label in slider["labels"])
             value = re.sub(r"<(style|script|svg)\b.*?</\1>", "", value, flags=re.DOTALL)
             yield re.sub(r"<[^>]*>", "", value)
         elif mime in ("text/plain", "text/latex", "text/markdown"):
@@ -58,6 +66,10 @@ def texts(output: NotebookNode) -> Iterator[str]:
 
 def has_image(output: NotebookNode) -> bool:
     return any(mime.startswith("image/") for mime in output.get("data", {}))
+
+
+def moves(output: NotebookNode) -> bool:
+    return "moving-data" in output.get("data", {}).get("text/html", "")
 
 
 def executed_in_order(notebook: NotebookNode) -> Iterator[str]:
@@ -96,7 +108,7 @@ def figures_are_described(notebook: NotebookNode) -> Iterator[str]:
     for cell in code_cells(notebook):
         metadata = cell.metadata.get("mystnb", {})
         figure, image = metadata.get("figure", {}), metadata.get("image", {})
-        images = sum(has_image(output) for output in cell.outputs)
+        images = sum(has_image(output) or moves(output) for output in cell.outputs)
         where = f"cell {cell.execution_count}"
         if figure or images:
             names.append(figure.get("name", ""))
@@ -106,7 +118,8 @@ def figures_are_described(notebook: NotebookNode) -> Iterator[str]:
                 yield f"{where}: the figure has no name fig-…"
             if not figure.get("caption", "").strip():
                 yield f"{where}: the figure has no caption"
-            if len(image.get("alt", "").split()) < 3:
+            # A moving picture carries its description with it.
+            if len(image.get("alt", "").split()) < 3 and not any(map(moves, cell.outputs)):
                 yield f"{where}: the figure has no alt text"
     if len(set(names)) != len(names):
         yield f"two figures have one name: {sorted(names)}"
@@ -158,6 +171,14 @@ def imports_come_first(notebook: NotebookNode) -> Iterator[str]:
             yield f"cell {cell.execution_count} imports; imports come first"
 
 
+def everything_is_compared(notebook: NotebookNode) -> Iterator[str]:
+    for cell in code_cells(notebook):
+        tags = [tag for tag in cell.metadata.get("tags", []) if NBVAL.match(tag)]
+        marks = re.findall(r"^#\s*(\w+)", cell.source, re.MULTILINE)
+        for word in tags + [mark for mark in marks if NBVAL.match(mark)]:
+            yield f"cell {cell.execution_count} is not compared: {word}"
+
+
 def colon_fences(notebook: NotebookNode) -> Iterator[str]:
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and re.search(r"^\s*```+\{", cell.source, re.MULTILINE):
@@ -184,6 +205,7 @@ RULES: list[Rule] = [
     same_everywhere,
     stored_by_make_chapters,
     imports_come_first,
+    everything_is_compared,
     colon_fences,
     exercises_are_solved,
 ]
@@ -244,6 +266,11 @@ def test_a_good_notebook_breaks_no_rule(good: NotebookNode) -> None:
     assert [complaint for rule in RULES for complaint in rule(good)] == []
 
 
+def test_a_moving_picture_is_a_figure(good: NotebookNode) -> None:
+    moving_figure()(good)
+    assert [complaint for rule in RULES for complaint in rule(good)] == []
+
+
 def prints(text: str) -> Callable[[NotebookNode], None]:
     return lambda notebook: notebook.cells[3].outputs[0].update(text=text)
 
@@ -260,6 +287,22 @@ def source(cell: int, text: str) -> Callable[[NotebookNode], None]:
 def second_figure(notebook: NotebookNode) -> None:
     notebook.cells.append(copy.deepcopy(notebook.cells[4]))
     notebook.cells[-1].update(execution_count=5, id="second")
+
+
+def moving_figure(
+    *, caption: str = "It moves.", label: str = "b", note: str = "d"
+) -> Callable[[NotebookNode], None]:
+    picture = moving.picture(
+        moving.panel(moving.line([0, 1], [[0, 1], [1, 0]])),
+        slider={"time": ["a", label]},
+        alt="A line that turns.",
+        notes=["c", note],
+    )
+    bundle = {"text/plain": str(picture), "text/html": picture._repr_html_()}
+    output = new_output("execute_result", data=bundle, execution_count=4)
+    figure = {"name": "fig-line", "caption": caption}
+    metadata = {"mystnb": {"figure": figure}}
+    return lambda notebook: notebook.cells[4].update(metadata=metadata, outputs=[output])
 
 
 def set_figure(**changes: object) -> Callable[[NotebookNode], None]:
@@ -286,6 +329,9 @@ BAD: list[tuple[Rule, Callable[[NotebookNode], None]]] = [
     (figures_are_described, lambda nb: nb.cells[4].update(metadata={})),
     (figures_are_described, lambda nb: nb.cells[4].outputs.append(nb.cells[4].outputs[0])),
     (figures_are_described, second_figure),
+    (figures_are_described, moving_figure(caption="")),
+    (few_digits, moving_figure(label="t = 0.1234567")),
+    (few_digits, moving_figure(note="0.1234567 away")),
     (few_digits, prints("3.1415926\n")),
     (few_digits, prints("[1.234567e-05]\n")),
     (few_digits, shows("text/plain", "Array(0.1234567)")),
@@ -307,6 +353,10 @@ BAD: list[tuple[Rule, Callable[[NotebookNode], None]]] = [
     (imports_come_first, source(1, "import jax")),
     (imports_come_first, lambda nb: nb.cells[1].metadata.update(tags=[])),
     (imports_come_first, source(3, "import numpy\nprint(1)")),
+    (everything_is_compared, lambda nb: nb.cells[3].metadata.update(tags=["nbval-skip"])),
+    (everything_is_compared, lambda nb: nb.cells[3].metadata.update(tags=["raises-exception"])),
+    (everything_is_compared, source(3, "#NBVAL_IGNORE_OUTPUT\nprint(math.pi)")),
+    (everything_is_compared, source(3, "# PYTEST_VALIDATE_IGNORE_OUTPUT\nprint(math.pi)")),
     (colon_fences, source(0, "```{prf:theorem} T\n:label: thm-t\n```")),
     (exercises_are_solved, source(5, ":::{solution-start} ex-one\n:::\n:::{solution-end}\n:::")),
     (exercises_are_solved, source(5, ":::{solution-start} ex-one\n:::")),

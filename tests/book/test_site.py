@@ -6,15 +6,12 @@ page that is bad in every way that the checks know.
 
 import functools
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import nbformat
@@ -25,7 +22,7 @@ from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from matplotlib import image
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from ntklib import figures
 from ntklib.verify import KINDS, MIME
@@ -36,56 +33,6 @@ WIDE = {"width": 1280, "height": 900}
 NARROW = {"width": 390, "height": 844}
 LEGIBLE = 4.5  # contrast of text, WCAG 2.1 AA
 ADDRESS = "https://github.com/owner/name"
-
-# ---------- the browser and a server for it ----------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    quiet = [
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-gpu",
-        "--disable-quic",
-        "--disable-sync",
-        "--no-first-run",
-        "--no-sandbox",
-    ]
-    with sync_playwright() as playwright:
-        path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-        chromium = playwright.chromium.launch(executable_path=path, args=quiet)
-        yield chromium
-        chromium.close()
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        """Keep the log of requests out of the test's output."""
-
-
-@pytest.fixture(scope="module")
-def serve():
-    """A function that serves a folder on a free port and returns its address."""
-    servers = []
-
-    def start(folder: Path) -> str:
-        handler = functools.partial(Quiet, directory=str(folder))
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}/"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture(scope="module")
-def address(serve):
-    if not (SITE / "index.html").is_file():
-        pytest.fail("the book is not built: run 'make book' first")
-    return serve(SITE)
 
 
 def listed(toc: dict) -> Iterator[str]:
