@@ -102,7 +102,7 @@ def opened(browser, path: Path, **settings) -> tuple[Page, list[str]]:
     """A page opened from disk, and what it complains about."""
     page = browser.new_page(**{"viewport": {"width": 1000, "height": 900}, **settings})
     said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
+    page.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     page.goto(path.as_uri())
     return page, said
