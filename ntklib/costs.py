@@ -148,9 +148,8 @@ def _logistic(u: Array, labels: Array) -> Array:
 def _cross_entropy(u: Array, labels: Array) -> Array:
     if u.ndim != 2 or len(u) != len(labels):
         raise ValueError(f"values: expected shape ({len(labels)}, m), got {u.shape}")
-    if not isinstance(labels, jax.core.Tracer) and labels.max() >= u.shape[1]:
-        raise ValueError(
-            f"values: the class {labels.max()} has no column in values of shape {u.shape}"
-        )
+    # In NumPy: inside a trace jax.numpy would turn even known labels into tracers.
+    if not isinstance(labels, jax.core.Tracer) and (last := np.asarray(labels).max()) >= u.shape[1]:
+        raise ValueError(f"values: the class {last} has no column in values of shape {u.shape}")
     chosen = jnp.take_along_axis(u, labels[:, None], axis=1)[:, 0]
     return jnp.mean(jax.nn.logsumexp(u, axis=1) - chosen)

@@ -112,6 +112,7 @@ def test_costs_pass_through_jit(cost, u):
     value, slope = jax.jit(lambda cost, u: (cost(u), cost.derivative(u)))(cost, u)
     assert_close(value, cost(u), times=3)
     assert_close(slope, cost.derivative(u), times=3)
+    assert_close(jax.jit(cost.derivative)(u), cost.derivative(u), times=3)
 
 
 def test_two_costs_of_one_kind_share_one_compilation():

@@ -35,6 +35,22 @@ MUTATIONS = [
     Mutation("rkhs", "stationary.py", "_matern12(self", "_matern12(4 * self", "prop-laplace-norm"),
     Mutation("rkhs", "rkhs.py", "penalty * jnp.eye", "2 * penalty * jnp.eye", "thm-ridge"),
     Mutation("rkhs", "rkhs.py", "jnp.full(n, 1 / n", "jnp.full(n, 2 / n", "thm-mercer"),
+    Mutation(
+        "kernel_gradient", "costs.py", "(u - y) ** 2) / (2", "(u - y) ** 2) / (1", "prop-derivative"
+    ),
+    Mutation(
+        "kernel_gradient", "kernel_gradient.py", "x, d / len(x))", "x, d)", "thm-kernel-gradient"
+    ),
+    Mutation(
+        "kernel_gradient", "filters.py", "multiply(t, -lam)", "multiply(2 * t, -lam)", "thm-flow"
+    ),
+    Mutation(
+        "kernel_gradient",
+        "kernel_gradient.py",
+        "alpha - rate /",
+        "alpha - 2 * rate /",
+        "prop-filters",
+    ),
 ]
 
 
