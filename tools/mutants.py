@@ -3,7 +3,8 @@
 A mutant is one small change of the code, made by cosmic-ray in a copy of the tree that only this
 run uses. Mutants that tell nothing are left out: changes of annotations; decorators that only
 compile or only speak to type checkers; ``==`` changed into ``is`` and the like, which differ by
-luck; and what dies of itself, code that does not parse and bitwise operators put among floats.
+luck; and what dies of itself, code that does not parse, cannot be imported, or has bitwise
+operators among floats.
 From the rest a seeded sample is drawn, the same for both judges. A mutant that could not be run is
 no kill: it stops the count. Results are kept in a database per module and judge below
 _build/mutants, so that an interrupted count goes on where it stopped; a change of the code, the
@@ -45,7 +46,7 @@ Place = tuple[int, int]
 
 
 # A private module that is tested through the one that offers it.
-TESTED_WITH = {"_compare": "verify"}
+TESTED_WITH = {"_compare": "verify", "_draw": "moving", "marks": "moving"}
 
 
 def tests_of(module: str) -> str:
@@ -64,6 +65,9 @@ def claims_of(module: str) -> str:
 
 
 JUDGES = {"tests": tests_of, "claims": claims_of}
+
+# What a judge says when it has judged: a test or a chapter failed, or took far too long.
+JUDGED = re.compile(r"^(FAILED |ERROR tests/\S+::|\w+\.ipynb: |timeout$)", re.MULTILINE)
 
 
 def inert_places(source: str) -> Iterator[tuple[Place, Place]]:
@@ -132,9 +136,14 @@ def judge(session: Path, module: Path, name: str, size: int, seed: int) -> list[
             result = mutate_and_test(item.mutations, command, limit)
             if result.test_outcome not in (TestOutcome.KILLED, TestOutcome.SURVIVED):
                 sys.exit(f"This mutant could not be run:\n{result.output}")
+            if result.test_outcome == TestOutcome.KILLED and not JUDGED.search(result.output):
+                # Nothing was tried: the package cannot be imported, or the tree is broken.
+                check_unchanged(command)
+                result = SKIPPED
             db.set_result(item.job_id, result)
             print(
-                f"{module.stem}, {name}: {i} of {len(pending)}, {result.test_outcome.value}",
+                f"{module.stem}, {name}: {i} of {len(pending)}, "
+                f"{result.test_outcome.value if result.test_outcome else 'cannot be imported'}",
                 flush=True,
             )
         return [
@@ -173,7 +182,7 @@ def main(tree: Path) -> None:
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
     )
     judged = {"tests": "tests/*.py", "claims": "chapters/*.ipynb"}
-    rows, survivors = [], []
+    rows = []
     for module in asked.modules:
         for name in asked.judge or JUDGES:
             inputs = [Path(__file__), *Path().glob("ntklib/*.py"), *Path().glob(judged[name])]
@@ -184,8 +193,9 @@ def main(tree: Path) -> None:
             killed = [r for r in results if r.test_outcome != TestOutcome.SURVIVED]
             by_claim = sum(": ClaimFailed: " in (r.output or "") for r in killed)
             rows.append((module, name, len(results), len(killed), by_claim))
-            survivors += [f"{module}, {name}\n{r.diff}" for r in results if r not in killed]
-    (BUILD / "survivors.txt").write_text("\n\n".join(survivors), encoding="utf-8")
+            survivors = [r.diff for r in results if r not in killed]
+            path = BUILD / f"{module}-{name}-survivors.txt"
+            path.write_text("\n\n".join(survivors), encoding="utf-8")
     print(
         f"\n{'module':<20}{'judge':<8}{'mutants':>8}{'killed':>8}{'percent':>9}{'by a claim':>12}"
     )
@@ -193,7 +203,7 @@ def main(tree: Path) -> None:
         percent = 100 * killed / max(total, 1)
         told = by_claim if name == "claims" else ""
         print(f"{module:<20}{name:<8}{total:>8}{killed:>8}{percent:>9.1f}{told:>12}")
-    print(f"The survivors are in {(BUILD / 'survivors.txt').relative_to(ROOT)}.")
+    print(f"The survivors are in {BUILD.relative_to(ROOT)}/*-survivors.txt.")
 
 
 if __name__ == "__main__":

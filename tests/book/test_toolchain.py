@@ -255,6 +255,21 @@ def test_a_mutant_that_could_not_be_run_is_no_kill(tmp_path: Path, monkeypatch) 
         mutants.judge(tmp_path / "session.sqlite", tmp_path / "m.py", "tests", 5, 0)
 
 
+def test_a_mutant_that_cannot_be_imported_is_no_kill(tmp_path: Path, monkeypatch) -> None:
+    mutants = tool("mutants")
+    (tmp_path / "m.py").write_text("a = 2 * 3\nif a > 6: raise ImportError\n", encoding="utf-8")
+    (tmp_path / "judge.py").write_text(
+        "from m import a\nif a != 6: print('FAILED it'); exit(1)\n", encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(mutants.JUDGES, "tests", lambda module: f"{sys.executable} -S judge.py")
+    results = mutants.judge(Path("session.sqlite"), Path("m.py"), "tests", 100, 0)
+    killed = {r.diff.split("\n+")[-1].split("\n")[0] for r in results if r.is_killed}
+    # 2 * 3 became 2 + 3, 2 - 3 and so on: only what is above 6 cannot be imported.
+    assert "a = 2 + 3" in killed
+    assert not killed & {"a = 2 ** 3", "a = 3 * 3"}
+
+
 # --- the first cell of a chapter
 
 
