@@ -7,6 +7,9 @@ export CHROMIUM
 export JAX_PLATFORMS = cpu
 # Two cores shared with XLA: more threads wait for each other, and cost up to thirty times as much.
 export OPENBLAS_NUM_THREADS = 1
+# Most of a chapter's time is compilation, most of it the same each time: kept until make clean.
+export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/_build/compiled
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0
 
 # A Python named by the user is taken or refused; the default may be replaced by a supported one.
 ifeq ($(origin PYTHON),file)

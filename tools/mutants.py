@@ -172,15 +172,8 @@ def main(tree: Path) -> None:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tree / name)
     os.chdir(tree)
-    # Both judges run in double precision, on the copy, and share what JAX compiles.
-    os.environ.update(
-        PYTHONPATH=str(tree),
-        JAX_PLATFORMS="cpu",
-        JAX_ENABLE_X64="1",
-        OPENBLAS_NUM_THREADS="1",
-        JAX_COMPILATION_CACHE_DIR=str(BUILD / "compiled"),
-        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
-    )
+    # Both judges run in double precision, on the copy.
+    os.environ.update(PYTHONPATH=str(tree), JAX_PLATFORMS="cpu", JAX_ENABLE_X64="1")
     judged = {"tests": "tests/*.py", "claims": "chapters/*.ipynb"}
     rows = []
     for module in asked.modules:
