@@ -73,17 +73,14 @@ def kernel_gradient(kernel: KernelFunction, x: ArrayLike, d: ArrayLike) -> Eleme
 
 
 class Descent(NamedTuple):
-    """What `descend` returns.
-
-    Attributes:
-        change: f_t − f_0, a function of H_K.
-        values: f_t(X), shape (N,) or (N, m).
-        costs: C(f_0), C(f_1), …, C(f_t), shape (steps + 1,).
-    """
+    """What `descend` returns."""
 
     change: Element
+    """f_t − f_0, a function of H_K."""
     values: Array
+    """f_t(X), shape (N,) or (N, m)."""
     costs: Array
+    """C(f_0), C(f_1), …, C(f_t), shape (steps + 1,)."""
 
 
 def descend(
