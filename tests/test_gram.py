@@ -106,10 +106,10 @@ def test_an_array_may_be_given_to_be_filled() -> None:
         gram(RBF(), x[:9], out=out)
 
 
-def test_a_tile_fits_a_megabyte() -> None:
-    assert default_tile(np.dtype("float32")) == 512
-    assert default_tile(np.dtype("float64")) == 352
-    assert default_tile(np.dtype("float32"), 10, 10) == 48
+def test_a_tile_takes_a_quarter_of_a_megabyte() -> None:
+    assert default_tile(np.dtype("float32")) == 256
+    assert default_tile(np.dtype("float64")) == 176
+    assert default_tile(np.dtype("float32"), 10, 10) == 16
     assert default_tile(np.dtype("float64"), 1000, 1000) == 16
 
 
