@@ -1,6 +1,7 @@
 """The API page: one line a module, and signatures that a person can read."""
 
 import re
+from collections import namedtuple
 
 from jax.typing import ArrayLike
 from sphinx.util.typing import stringify_annotation
@@ -13,6 +14,7 @@ MODULE = """\
 ```
 """
 
+FIELD = type(namedtuple("Any", "field").field)
 ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")
 
 
@@ -30,9 +32,14 @@ def shorten(app, what, name, obj, options, signature, returns):
 
 
 def once(app, what, name, obj, skip, options):
-    """Leave out what a module only passes on: it is described where it is written."""
+    """Leave out what is described elsewhere.
+
+    What a module only passes on is described where it is written, the fields of a named tuple
+    among the attributes of its docstring.
+    """
     module = app.env.temp_data.get("autodoc:module")
-    return skip or (what == "module" and getattr(obj, "__module__", module) != module)
+    passed_on = what == "module" and getattr(obj, "__module__", module) != module
+    return skip or passed_on or isinstance(obj, FIELD)
 
 
 def setup(app):
