@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from ntklib import _check
@@ -21,6 +22,7 @@ from ntklib._tiles import Evaluator
 from ntklib.gram import checked, default_tile
 from ntklib.kernels import KernelFunction
 from ntklib.methods import Problem, direct, inducing, iterative, operator_at
+from ntklib.sharded import Sharded
 from ntklib.solution import Solution
 
 __all__ = ["Solution", "solve"]
@@ -48,6 +50,7 @@ def solve(
     seed: int = 0,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
+    mesh: Mesh | None = None,
 ) -> Any:
     """The minimiser of Σᵢ |f(xᵢ) − yᵢ|² + ridge ‖f‖², f = k(·, X) (K + ridge I)⁻¹ y.
 
@@ -74,6 +77,8 @@ def solve(
         seed: of the random choices.
         progress: show bars on stderr.
         checkpoint: a file from which interrupted conjugate gradients go on.
+        mesh: devices that hold the rows of the Gram matrix, see `ntklib.sharded`; the method is
+            then "cg".
 
     Returns:
         A `Solution`, or a list of them for several ridges.
@@ -114,13 +119,19 @@ def solve(
     )
     budget = _half_of_memory() if memory is None else _positive("memory", memory)
     needed = points.dtype.itemsize * n**2 * int(np.prod(evaluate.inner, dtype=int))
-    method, why, place = _choose(method, n, needed, budget, out is not None, evaluate.inner)
+    if mesh is not None and (method not in ("auto", "cg") or evaluate.inner):
+        raise ValueError(f'method: over a mesh it is "cg", got {method!r}')
+    method, why, place = _choose(
+        "cg" if mesh else method, n, needed, budget, out is not None, evaluate.inner
+    )
     # From large to small, so that each solution is a start for the next.
     order = sorted(set(ridges), reverse=True)
     if method == "cholesky":
         found = direct(problem, order, why)
     elif method == "falkon":
         found = [inducing(problem, r, why) for r in order]
+    elif mesh is not None:
+        found = iterative(problem, Sharded(kernel, points, mesh), order, why)
     else:
         found = iterative(problem, operator_at(problem, place, out), order, why)
     of = {f.ridge: f.with_outputs(values.shape[1:]) for f in found}
