@@ -1,0 +1,183 @@
+"""What the infinitely wide network remembers between two layers.
+
+At every layer the outputs at two inputs are, entry by entry, independent copies of one pair
+(u, v). A `State` holds the law of that pair for all pairs of inputs, and the tangent kernel.
+"""
+
+from dataclasses import field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from ntklib.angle import Pair, reciprocal, root
+from ntklib.kernels import pytree
+
+__all__ = ["State", "add", "balance", "constant", "from_points", "scale", "shift"]
+
+
+@pytree
+class State:
+    """Covariances and tangent kernel of one layer's outputs, for points x1 and x2.
+
+    The true covariances and tangent kernel are 4^exponent times those stored, so that depth
+    lets none of them overflow or vanish.
+
+    Attributes:
+        q1, q2: variances E[u²] at x1 and E[v²] at x2, shapes (n1,) and (n2,).
+        c: covariances E[uv], shape (n1, n2).
+        gap: 1 − |c|/√(q1 q2), shape (n1, n2): exact where c has lost it, near x1 = x2 and
+            x1 = −x2. It carries no derivative; that follows from q1, q2 and c.
+        ntk: the tangent kernel Θ, shape (n1, n2).
+        exponent: the power of 4, a whole number.
+        width: how many outputs the finite layer has.
+        gaussian: whether (u, v) is Gaussian, as behind a layer with weights.
+        growth: the power of 2 by which the layers so far have scaled what is stored.
+    """
+
+    q1: Array
+    q2: Array
+    c: Array
+    gap: Array
+    ntk: Array
+    exponent: Array
+    width: int = field(metadata={"static": True})
+    gaussian: bool = field(default=False, metadata={"static": True})
+    growth: float = field(default=0.0, metadata={"static": True})
+
+    @property
+    def pair(self) -> Pair:
+        """The stored law, ready for dual activations: all arrays broadcast to (n1, n2)."""
+        return Pair(self.q1[:, None], self.q2[None], self.c, self.gap)
+
+    def replace(self, **values: Any) -> "State":
+        return replace(self, **values)
+
+
+def from_points(x1: Array, x2: Array) -> State:
+    """The state of the inputs: c = ⟨x, x'⟩/d, and no tangent kernel yet."""
+    d = x1.shape[1]
+    q1, q2 = ((x**2).sum(1) / d for x in (x1, x2))
+    c = jnp.matmul(x1, x2.T, precision=lax.Precision.HIGHEST) / d
+    rho = Pair(q1[:, None], q2[None], c, c).rho
+    gap = _sharpen(*(lax.stop_gradient(a) for a in (x1, x2, q1 * d, q2 * d, rho)))
+    return State(q1, q2, c, gap, jnp.zeros_like(c), jnp.zeros((), c.dtype), d)
+
+
+def _sharpen(x1: Array, x2: Array, square1: Array, square2: Array, rho: Array) -> Array:
+    """1 − |cos| of the angle between rows; where it is small, from differences of unit rows."""
+    gap = jnp.where(rho == 0, 1.0, jnp.clip(1 - jnp.abs(rho), 0.0, 1.0))
+    unit1, unit2 = (x * reciprocal(root(s))[:, None] for x, s in ((x1, square1), (x2, square2)))
+
+    def exact(a: Array, b: Array, rho: Array) -> Array:
+        sign = jnp.where(rho < 0, -1.0, 1.0).astype(a.dtype)
+        return ((a[:, None] - sign[:, :, None] * b[None]) ** 2).sum(-1) / 2
+
+    # Rounding moves a cosine by a few ε, an angle by ε/√gap.
+    limit = float(np.finfo(rho.dtype).eps) ** (1 / 3)
+    small = gap < limit
+    if x1.shape[1] <= 16:
+        return jnp.where(small, exact(unit1, unit2, rho), gap)
+
+    # In larger dimension only in the tiles of the matrix that hold a small gap.
+    (n1, n2), side = rho.shape, 8
+    rows, columns = min(side, n1), min(side, n2)
+    tall, wide = -(-n1 // rows), -(-n2 // columns)
+    padded = jnp.pad(small, ((0, tall * rows - n1), (0, wide * columns - n2)))
+    found = padded.reshape(tall, rows, wide, columns).any((1, 3)).ravel()
+    (tiles,) = jnp.nonzero(found, size=tall * wide, fill_value=0)
+
+    def redo(k: Array, gap: Array) -> Array:
+        i, j = tiles[k] // wide * rows, tiles[k] % wide * columns
+        a = lax.dynamic_slice_in_dim(unit1, i, rows)
+        b = lax.dynamic_slice_in_dim(unit2, j, columns)
+        old, cosine = (lax.dynamic_slice(m, (i, j), (rows, columns)) for m in (gap, rho))
+        new = jnp.where(1 - jnp.abs(cosine) < limit, exact(a, b, cosine), old)
+        return lax.dynamic_update_slice(gap, new, (i, j))
+
+    sharpened: Array = lax.fori_loop(0, found.sum(), redo, gap)
+    return sharpened
+
+
+def scale(state: State, factor: Array | float) -> State:
+    """The state of √factor (u, v)."""
+    return state.replace(
+        q1=factor * state.q1, q2=factor * state.q2, c=factor * state.c, ntk=factor * state.ntk
+    )
+
+
+def shift(state: State, powers: Array | float) -> State:
+    """The same state, its exponent raised by so many powers."""
+    factor = power_of_2(-powers + jnp.zeros_like(state.exponent))
+    # Twice, since the square of the factor may overflow where the product does not.
+    return scale(scale(state, factor), factor).replace(exponent=state.exponent + powers)
+
+
+def balance(state: State) -> State:
+    """The same state; if what is stored has grown or shrunk much, with another exponent."""
+    powers = round(state.growth / 2) if abs(state.growth) > 20 else 0
+    return shift(state, powers).replace(growth=state.growth - 2 * powers) if powers else state
+
+
+def power_of_2(exponent: Array) -> Array:
+    """2^exponent for whole exponents, exactly; past the floats' range the last one in it."""
+    info = np.finfo(exponent.dtype)
+    exponent = jnp.clip(exponent, info.minexp, info.maxexp - 1)
+    power: Array = lax.reduce_precision(jnp.exp2(exponent), info.nexp, 0)
+    return power
+
+
+def constant(like: State, variance: float, ntk: float) -> State:
+    """The state of one Gaussian u = v, the same at all points: a bias."""
+    fill = jnp.full_like
+    return State(
+        q1=fill(like.q1, variance),
+        q2=fill(like.q2, variance),
+        c=fill(like.c, variance),
+        gap=jnp.zeros_like(like.gap),
+        ntk=fill(like.ntk, ntk),
+        exponent=jnp.zeros_like(like.exponent),
+        width=like.width,
+        gaussian=True,
+    )
+
+
+def add(a: State, b: State) -> State:
+    """The state of the sum of two independent centred pairs.
+
+    With the shares w = √(q_a/q) and z = √(q_b/q) of either point and their products ww', zz',
+    1 − ρ² = (ww')² (1 − ρ_a²) + (zz')² (1 − ρ_b²) + (wz' − zw')² + 2 ww' zz' (1 − ρ_a ρ_b):
+    terms ≥ 0, so nothing cancels.
+    """
+    growth = max(a.growth, b.growth)
+    total: State = _add(a.replace(growth=0.0), b.replace(growth=0.0))
+    return total.replace(growth=growth)
+
+
+@jax.jit
+def _add(a: State, b: State) -> State:
+    exponent = jnp.maximum(a.exponent, b.exponent)
+    a, b = shift(a, exponent - a.exponent), shift(b, exponent - b.exponent)
+    total = a.replace(q1=a.q1 + b.q1, q2=a.q2 + b.q2, c=a.c + b.c, ntk=a.ntk + b.ntk)
+    w1, w2, z1, z2 = (
+        root(part) * reciprocal(root(whole))
+        for part, whole in ((a.q1, total.q1), (a.q2, total.q2), (b.q1, total.q1), (b.q2, total.q2))
+    )
+    ww, zz = w1[:, None] * w2[None], z1[:, None] * z2[None]
+    turned = w1[:, None] * z2[None] - z1[:, None] * w2[None]
+    both = (1 - a.gap) * (1 - b.gap)
+    differ = jnp.where((a.c < 0) == (b.c < 0), a.gap + b.gap - a.gap * b.gap, 1 + both)
+    square = (
+        ww**2 * (a.gap * (2 - a.gap))
+        + zz**2 * (b.gap * (2 - b.gap))
+        + turned**2
+        + 2 * ww * zz * differ
+    )
+    pair = total.pair
+    gap = jnp.where(pair.size > 0, square / (1 + jnp.abs(pair.rho)), 1.0)
+    return total.replace(
+        gap=lax.stop_gradient(jnp.minimum(gap, 1.0)),
+        gaussian=a.gaussian and b.gaussian,
+    )
