@@ -11,7 +11,6 @@ parameter used in any other way (twice, at many positions, in a convolution) has
 derivative itself for a factor, beside the other factor 1.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -87,17 +86,23 @@ def products(mode: str, left: Factors, right: Factors) -> Array:
     Returns:
         Shape (n1, n2, m, m), (n1, n2) or (n1, n2, m).
     """
-    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-    terms = []
+    total: Any = 0.0
     for (g1, a1), (g2, a2) in zip(left, right, strict=True):
-        sides = product("iq,jq->ij", a1, a2)
-        if mode == "trace":
-            terms.append(sides * product("iap,jap->ij", g1, g2) / g1.shape[1])
-        elif mode == "diagonal":
-            terms.append(sides[:, :, None] * product("iap,jap->ija", g1, g2))
+        (n1, m, _), n2 = g1.shape, len(g2)
+        if mode == "full":
+            back = _times(g1.reshape(n1 * m, -1), g2.reshape(n2 * m, -1)).reshape(n1, m, n2, m)
+            total += back * _times(a1, a2)[:, None, :, None]
+        elif mode == "trace":
+            total += _times(g1.reshape(n1, -1), g2.reshape(n2, -1)) / m * _times(a1, a2)
         else:
-            terms.append(sides[:, :, None, None] * product("iap,jbp->ijab", g1, g2))
-    return functools.reduce(jnp.add, terms)
+            back = jax.vmap(_times, in_axes=1, out_axes=2)(g1, g2)
+            total += back * _times(a1, a2)[:, :, None]
+    return jnp.asarray(total.transpose(0, 2, 1, 3) if mode == "full" else total)
+
+
+def _times(left: Array, right: Array) -> Array:
+    """left rightᵀ; GPUs would round float32 to fewer bits by default."""
+    return jnp.matmul(left, right.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def _origin(value: Any, linear: bool) -> _Node:

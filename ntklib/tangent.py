@@ -25,9 +25,9 @@ __all__ = ["Tangent", "linearize", "tangent_kernel", "taylor"]
 
 OUTPUTS = ("full", "trace", "diagonal")
 
-ROWS, PARTS = 64, 8
-"""A symmetric matrix is computed in bands right of the diagonal and mirrored: how high a band
-is at least, and how many there are at most."""
+ROWS, PARTS = 32, 8
+"""A full symmetric matrix is computed in bands right of the diagonal and mirrored: how high a
+band is at least, and how many there are at most."""
 
 
 @pytree
@@ -154,7 +154,7 @@ def _tile(mode: str, kernel: Tangent, x1: Array, x2: Array | None) -> Array:
         return products(mode, left, _factors(kernel, x2))
     n = len(x1)
     gram: Any = None
-    for band in _work.tiles(n, max(ROWS, -(-n // PARTS))):
+    for band in _work.tiles(n, max(ROWS, -(-n // PARTS)) if mode == "full" else n):
         right = [(g[band.start :], a[band.start :]) for g, a in left]
         block = products(mode, [(g[band], a[band]) for g, a in left], right)
         if gram is None:
