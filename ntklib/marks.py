@@ -1,6 +1,7 @@
 """What a panel of a moving picture holds: lines, points, stems, bars, bands and images.
 
-What has one axis more than it needs moves with the slider (see `ntklib.moving`).
+What has one axis more than it needs, before the others, moves with the slider (see
+`ntklib.moving`): "…" stands for the axes of frames.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,16 @@ Limits = tuple[float, float]
 
 @dataclass(frozen=True)
 class Mark:
-    """Something drawn in a panel, made by `line`, `points` and the like."""
+    """Something drawn in a panel, made by `line`, `points` and the like.
+
+    Attributes:
+        kind: what is drawn.
+        arrays: by name, of the natural shape or with the axes of frames before it.
+        look: colours, widths and the words of the legend.
+        trailing: how many axes the natural shape has.
+        extent: edges of an image.
+        bare: whether axes are without ticks, unless some are asked for.
+    """
 
     kind: str
     arrays: dict[str, Numbers]
@@ -70,9 +80,9 @@ def line(
     """A line through (x_i, y_i), i < n; NaN in y is a gap.
 
     Args:
-        x: shape (n,) or (*frames, n).
-        y: shape (n,), which stands still, or (*frames, n).
-        color: one of `figures`, legible on both pages.
+        x: shape (n,) or (…, n).
+        y: shape (n,), which stands still, or (…, n).
+        color: one of `ntklib.figures`, legible on both pages.
         label: words in the legend.
         width: in pixels.
         opacity: 1 covers, 0 is invisible.
@@ -94,8 +104,8 @@ def lines(
 
     Args:
         x: shape (n,).
-        y: shape (k, n), which stands still, or (*frames, k, n).
-        color: one of `figures`, legible on both pages.
+        y: shape (k, n), which stands still, or (…, k, n).
+        color: one of `ntklib.figures`, legible on both pages.
         label: words in the legend.
         width: in pixels.
         opacity: 1 covers, 0 is invisible.
@@ -173,7 +183,7 @@ def image(
     """A matrix in colours, its first row at the top; at most 64 rows and columns.
 
     Args:
-        values: shape (rows, columns), which stands still, or (*frames, rows, columns).
+        values: shape (rows, columns), which stands still, or (…, rows, columns).
         limits: values of the first and last colour; those of all frames if not given.
         extent: coordinates of the left, right, bottom and top edge, where ticks are wanted.
         cmap: the name of a matplotlib colormap.

@@ -1,7 +1,7 @@
 """Moving pictures: panels of lines, points, bars and images that a slider leads through frames.
 
 A cell that ends with one is written as any figure of the book, its metadata with the name and
-caption (the description for those who do not see it is the argument `alt`)::
+caption (the description for those who do not see it is the argument ``alt``)::
 
     mystnb: {"figure": {"name": "fig-descent", "caption": "Drag the slider: ..."}}
 
@@ -71,7 +71,12 @@ LARGEST = 1_500_000
 
 @dataclass(frozen=True)
 class Panel:
-    """One system of axes, made by `panel`."""
+    """One system of axes, made by `panel`.
+
+    Attributes:
+        marks: what is drawn, the first one at the back.
+        settings: words, limits and ticks.
+    """
 
     marks: tuple[Mark, ...]
     settings: dict[str, Any]
@@ -93,7 +98,7 @@ def panel(
     """Axes with marks in them, the first one at the back.
 
     Args:
-        *marks: at least one, of `line`, `lines`, `points`, `stems`, `bars`, `band`, `image`.
+        *marks: at least one, of `ntklib.marks`.
         title: in words.
         xlabel: what is measured to the right.
         ylabel: what is measured upwards; it stands above the axis.
