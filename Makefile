@@ -56,7 +56,7 @@ clean: ## Remove what was built; .venv stays
 	rm -rf _build build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-_build/executed/%: chapters/%.ipynb ntklib/*.py requirements.txt | $(READY)
+_build/executed/%: chapters/%.ipynb ntklib/*.py ntklib/moving.* requirements.txt | $(READY)
 	@$(BIN)/python tools/execute.py $<
 	@mkdir -p $(@D) && touch $@
 
