@@ -167,7 +167,7 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
         pip = [PEER / "bin" / "python", "-m", "pip", "install", "--quiet", "-r", REQUIREMENTS]
         subprocess.run(pip, check=True)
-    cases = []
+    cases, load = [], round(os.getloadavg()[0], 1)
     for outputs in OUTPUTS:
         for n in SIZES:
             case = compare(n, outputs, given.rounds)
@@ -180,12 +180,16 @@ def main() -> None:
                 flush=True,
             )
     report = {
-        "made_by": "benchmarks/tangent.py",
+        "provenance": {
+            "script": "benchmarks/tangent.py",
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "load at the start": load,
+        },
         "network": f"ReLU, widths {WIDTHS}, NTK parametrisation, no biases, float32",
         "peer_setting": "STRUCTURED_DERIVATIVES, vmap_axes=0, inside jit",
         "seconds": "the least over the rounds, in which the two libraries take turns",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
         "cases": cases,
     }
     if given.out:

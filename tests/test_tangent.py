@@ -112,6 +112,17 @@ def test_the_working_memory_of_a_wide_network_is_far_from_that_of_its_jacobian()
     assert used < 2 * 32 * _plan(kernel, x).row + 3 * (32 * 4) ** 2 * x.dtype.itemsize
 
 
+def deep(params, x):
+    return jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, params)[0][:, :3]
+
+
+def test_the_working_memory_of_a_fallback_is_within_its_estimate():
+    kernel, x = tangent_kernel(deep, jnp.ones((6, 32, 32), FLOAT)), jnp.ones((16, 32), FLOAT)
+    used = _tile.lower("full", kernel, x, x + 1).compile().memory_analysis().temp_size_in_bytes
+    jacobian = 16 * 3 * 6 * 32 * 32 * x.dtype.itemsize
+    assert jacobian < used < 2 * 16 * _plan(kernel, x).row + 3 * (16 * 3) ** 2 * x.dtype.itemsize
+
+
 def test_the_linearisation_is_exact_for_a_network_linear_in_its_parameters():
     def linear(w, x):
         return jnp.sin(x) @ w
