@@ -88,16 +88,15 @@ class Tangent(Kernel):
 
     def _gram(self, x1: Array, x2: Array) -> Array:
         symmetric, n1, n2 = x1 is x2, len(x1), len(x2)
-        outputs, mode, row = _plan(self, x1)
-        tile = functools.partial(_tile, mode, self)
-        shape = (n1, n2, *outputs * ("trace", "diagonal", "full").index(mode))
-        entry = 3 * math.prod(shape[2:]) * x1.dtype.itemsize
+        plan = _plan(self, x1)
+        tile = functools.partial(_tile, plan.mode, self)
+        entry, row = 3 * math.prod(plan.shape) * x1.dtype.itemsize, plan.row
         # The most rows for which 2 row · rows + entry · rows² stays within the memory.
         rows = max(1, int((math.sqrt(row**2 + entry * self.memory) - row) / entry))
         if max(n1, n2) <= rows:
             whole: Array = tile(x1, None if symmetric else x2)
             return whole
-        gram = jnp.zeros(shape, x1.dtype)
+        gram = jnp.zeros((n1, n2, *plan.shape), x1.dtype)
         for i in _work.tiles(n1, rows):
             for j in _work.tiles(n2, rows):
                 if symmetric and j.start < i.start:
@@ -153,17 +152,15 @@ def _tile(mode: str, kernel: Tangent, x1: Array, x2: Array | None) -> Array:
     if x2 is not None:
         return products(mode, left, _factors(kernel, x2))
     n = len(x1)
-    gram: Any = None
+    gram = jnp.zeros((n, n, *_plan(kernel, x1).shape), x1.dtype)
     for band in _work.tiles(n, max(ROWS, -(-n // PARTS)) if mode == "full" else n):
         right = [(g[band.start :], a[band.start :]) for g, a in left]
         block = products(mode, [(g[band], a[band]) for g, a in left], right)
-        if gram is None:
-            gram = jnp.zeros((n, *block.shape[1:]), block.dtype)
         corner, beside = jnp.split(block, [band.stop - band.start], axis=1)
         gram = gram.at[band, band].set((corner + _mirrored(corner)) / 2)
         gram = gram.at[band, band.stop :].set(beside)
         gram = gram.at[band.stop :, band].set(_mirrored(beside))
-    return jnp.asarray(gram)
+    return gram
 
 
 def _factors(kernel: Tangent, x: Array) -> Factors:
@@ -173,9 +170,17 @@ def _factors(kernel: Tangent, x: Array) -> Factors:
     return factors(one, kernel.params, x)
 
 
-@functools.partial(jax.jit, donate_argnums=0)
 def _put(gram: Array, block: Array, i: int, j: int) -> Array:
+    # In place, unless JAX is recording: then buffers are not ours to give away.
+    put = _update if isinstance(block, jax.core.Tracer) else _update_in_place
+    return put(gram, block, i, j)
+
+
+def _update(gram: Array, block: Array, i: int, j: int) -> Array:
     return jax.lax.dynamic_update_slice(gram, block, (i, j, *[0] * (gram.ndim - 2)))
+
+
+_update_in_place = jax.jit(_update, donate_argnums=0)
 
 
 def _mirrored(block: Array) -> Array:
@@ -218,11 +223,13 @@ class _Plan(NamedTuple):
     Attributes:
         outputs: the shape of f at one point, () or (m,).
         mode: the outputs wanted; with a single output without axis, its own "trace".
+        shape: of one entry of the kernel, (), (m,) or (m, m).
         row: bytes of working memory for one point.
     """
 
     outputs: tuple[int, ...]
     mode: str
+    shape: tuple[int, ...]
     row: int
 
 
@@ -249,7 +256,8 @@ def _planned(form: Any, leaves: Any, batches: Any) -> _Plan:
     made = [_bytes(jax.make_jaxpr(kernel.apply)(kernel.params, x).jaxpr) for x in (one, two)]
     m = math.prod(out.shape[1:])
     mode = kernel.outputs if out.ndim == 2 else "trace"
-    return _Plan(out.shape[1:], mode, 2 * factor + (m + 1) * (made[1] - made[0]))
+    shape = out.shape[1:] * ("trace", "diagonal", "full").index(mode)
+    return _Plan(out.shape[1:], mode, shape, 2 * factor + (m + 1) * (made[1] - made[0]))
 
 
 def _bytes(jaxpr: Jaxpr) -> int:

@@ -96,6 +96,20 @@ def test_kernels_work_inside_jit_and_with_other_kernels():
     assert_close(gram, 3 * by_hand(X, X)[:, :, 0, 0], times=10)
 
 
+@pytest.mark.parametrize("memory", [1, 2**30])
+def test_kernels_are_mapped_and_differentiated_by_the_parameters(memory):
+    def gram(second):
+        kernel = tangent_kernel(network, PARAMS | {"second": second}, memory=memory)
+        return kernel(X[:2])
+
+    second = jnp.asarray(PARAMS["second"])
+    both = jax.vmap(gram)(jnp.stack([second, 2 * second]))
+    assert_close(both[1], gram(2 * second), times=10)
+    # Θ is quadratic in the last layer's weights, so a central difference is exact.
+    slope = jax.grad(lambda s: gram(s * second).sum())(jnp.ones((), FLOAT))
+    assert_close(slope, (gram(2 * second).sum() - gram(0 * second).sum()) / 2, times=100)
+
+
 def wide(params, x):
     for w in params[:-1]:
         x = jax.nn.relu(x @ w / len(w) ** 0.5)
