@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ntklib.angle import Pair, root, sharp
+from ntklib.angle import Pair, reciprocal, root, sharp
 from ntklib.dual_activations import Activation
 from ntklib.network_state import State, shift
 
@@ -34,18 +34,19 @@ def activate(activation: Activation, state: State) -> State:
 def _activate(activation: Activation, state: State) -> State:
     k = activation.degree
     state = shift(state, -state.exponent) if k is None else state
-    q1, q2 = (activation.expectation(_diagonal(q)) for q in (state.q1, state.q2))
+    q1, q2 = (activation.expectation(Pair.equal(q)) for q in (state.q1, state.q2))
     pair = state.pair
     c = activation.expectation(pair)
-    if activation.gap is None:
-        c, gap = _smooth(activation, pair, q1, q2, c)
+    if activation.turn is None:
+        c, chord, obtuse = _smooth(activation, pair, q1, q2, c)
     else:
-        gap = activation.gap(pair)
+        chord, obtuse = activation.turn(pair)
     return state.replace(
         q1=q1,
         q2=q2,
         c=c,
-        gap=lax.stop_gradient(gap),
+        chord=lax.stop_gradient(chord),
+        obtuse=obtuse,
         ntk=activation.derivative(pair) * state.ntk,
         exponent=state.exponent * (k or 0),
         gaussian=False,
@@ -55,18 +56,14 @@ def _activate(activation: Activation, state: State) -> State:
 def _norm(activation: Activation) -> float:
     """E φ(z)² of a homogeneous φ, z ~ N(0, 1); 1 if it is 0."""
     with jax.ensure_compile_time_eval():
-        square = float(activation.expectation(_diagonal(jnp.ones(()))))
+        square = float(activation.expectation(Pair.equal(jnp.ones(()))))
     return square or 1.0
-
-
-def _diagonal(q: Array) -> Pair:
-    return Pair(q, q, q, jnp.where(q > 0, 0.0, 1.0).astype(q.dtype))
 
 
 def _smooth(
     activation: Activation, pair: Pair, q1: Array, q2: Array, c: Array
-) -> tuple[Array, Array]:
-    """Covariance and gap behind a smooth φ, where 1 − |c|/√(q1 q2) would cancel.
+) -> tuple[Array, Array, Array]:
+    """Covariance and angle behind a smooth φ, where 1 − |c|/√(q1 q2) would cancel.
 
     There √(q1 q2) − c is the sum of two small terms. At the angle 0 between u and v, where
     u = sz and v = tz with z ~ N(0, 1), it is half of E(φ(u) − φ(v))² − (√q1 − √q2)², which
@@ -75,11 +72,12 @@ def _smooth(
     """
     pair, q1, q2 = lax.stop_gradient((pair, q1, q2))
     size = root(q1)[:, None] * root(q2)[None]
-    plain = jnp.where(size > 0, 1 - jnp.abs(c) / jnp.where(size > 0, size, 1.0), 1.0)
+    plain = jnp.where(size > 0, 1 - jnp.abs(c) * reciprocal(size), 1.0)
     plain = lax.stop_gradient(jnp.clip(plain, 0.0, 1.0))
 
-    middle = pair._replace(c=pair.size * (1 - pair.gap / 2), gap=pair.gap / 2)
-    fine = pair.size * pair.gap * activation.derivative(middle)
+    gap, acute = pair.angle.gap, jnp.zeros_like(pair.obtuse)
+    middle = Pair(pair.q1, pair.q2, pair.size * (1 - gap / 2), pair.chord / math.sqrt(2), acute)
+    fine = pair.size * gap * activation.derivative(middle)
     step = root(pair.q1) - root(pair.q2)
     if activation.degree is None:
         (v1, w1), (v2, w2) = (_slopes(activation, root(q)) for q in (pair.q1[:, 0], pair.q2[0]))
@@ -88,10 +86,11 @@ def _smooth(
         fine = fine + (step**2 * (v - step**2 * w) / 2 - norms**2) / 2
 
     limit = float(np.finfo(c.dtype).eps) ** (1 / 3)
-    close = (plain < limit) & (pair.gap < limit) & (step**2 < limit * pair.size)
-    close = close if activation.odd else close & (pair.c > 0)
-    gap = jnp.where(close, jnp.maximum(fine, 0.0) / jnp.where(close, size, 1.0), plain)
-    return sharp(jnp.where(close, jnp.sign(c) * size * (1 - gap), c), c), gap
+    close = (plain < limit) & (gap < limit) & (step**2 < limit * pair.size)
+    close = close if activation.odd else close & ~pair.obtuse
+    gap = jnp.where(close, jnp.maximum(fine, 0.0) * reciprocal(size), plain)
+    c = sharp(jnp.where(close, jnp.sign(c) * size * (1 - gap), c), c)
+    return c, jnp.sqrt(2 * gap), c < 0
 
 
 def _slopes(activation: Activation, s: Array) -> tuple[Array, Array]:
@@ -105,7 +104,7 @@ def _slopes(activation: Activation, s: Array) -> tuple[Array, Array]:
         if activation.line is not None:
             return activation.line(s, t)
         zero = jnp.zeros_like(s)
-        return activation.expectation(Pair(s**2, t**2, s * t, zero))
+        return activation.expectation(Pair(s**2, t**2, s * t, zero, jnp.zeros_like(s, bool)))
 
     def by_first(f: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
         return lambda s, t: jax.jvp(lambda s: f(s, t), (s,), (jnp.ones_like(s),))[1]

@@ -1,8 +1,9 @@
 """The angle of two correlated Gaussians, with the digits that its cosine loses.
 
 Near a cosine of ±1 a change of ε in the cosine moves the angle by √ε. Covariances therefore
-travel with the gap 1 − |cos θ|, which is small there and keeps its digits. The gap only
-sharpens values: derivatives are taken in the variances and the covariance.
+travel with a chord: 2 sin(α/2) for the acute angle α between the lines of u and v, the length
+of the difference of two unit vectors. It only sharpens values: derivatives are taken in the
+variances and the covariance.
 """
 
 import math
@@ -12,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from numpy.polynomial import chebyshev, polynomial
 
-__all__ = ["Pair", "acute", "defect", "kappa0", "kappa1", "sharp", "sine"]
+__all__ = ["Angle", "Pair", "acute", "defect", "kappa0", "kappa1", "sine"]
 
 
 def _economised(coefficients: Sequence[float], terms: int) -> list[float]:
@@ -27,9 +28,9 @@ def _economised(coefficients: Sequence[float], terms: int) -> list[float]:
     return [float(a) for a in cut]
 
 
-# arccos(1 − g) = √(2g) Σ aₖ gᵏ, and its integral from 0 to g is g √(2g) Σ aₖ gᵏ/(k + 3/2):
-# no loss near g = 0, where differences of sines have one. The cut series are exact to
-# rounding in the dtype.
+# With g = 1 − cos α the angle α is √(2g) Σ aₖ gᵏ. Its integral over g from 0, which is
+# sin α − α cos α, is g √(2g) Σ aₖ gᵏ/(k + 3/2): no loss near g = 0, where a difference of
+# sines has one. The series are cut where they are exact to rounding in the dtype.
 _ACUTE = [math.comb(2 * k, k) / (8**k * (2 * k + 1)) for k in range(60)]
 _DEFECT = [a / (k + 1.5) for k, a in enumerate(_ACUTE)]
 _TERMS = {"float32": 10, "float64": 21}
@@ -66,26 +67,53 @@ def reciprocal(x: Array) -> Array:
     return jnp.where(x == 0, 0.0, 1 / jnp.where(x == 0, 1.0, x))
 
 
+class Angle(NamedTuple):
+    """An angle θ in [0, π], the angle between u and v.
+
+    Attributes:
+        rho: cos θ; here for its derivative.
+        chord: 2 sin(α/2) with the acute one α of θ and π − θ.
+        obtuse: whether θ > π/2.
+    """
+
+    rho: Array
+    chord: Array
+    obtuse: Array
+
+    @property
+    def gap(self) -> Array:
+        """1 − cos α = 1 − |cos θ|."""
+        return self.chord**2 / 2
+
+
 class Pair(NamedTuple):
     """The law N(0, [[q1, c], [c, q2]]) of (u, v), in the forms that dual activations need.
 
     Attributes:
         q1, q2: variances, arrays that broadcast against c.
         c: covariances.
-        gap: 1 − |c|/√(q1 q2), as accurately as it is known.
+        chord, obtuse: those of the `Angle` between u and v, as accurately as it is known.
     """
 
     q1: Array
     q2: Array
     c: Array
-    gap: Array
+    chord: Array
+    obtuse: Array
 
     @classmethod
     def of(cls, q1: Array, q2: Array, c: Array) -> "Pair":
-        """The pair with the gap that follows from c; rounding may push |c| past √(q1 q2)."""
+        """The pair with the angle that follows from c; rounding may push |c| past √(q1 q2)."""
         size = jnp.sqrt(q1 * q2)
         gap = jnp.where(size > 0, 1 - jnp.abs(c) * reciprocal(size), 1.0)
-        return cls(q1, q2, c, jax.lax.stop_gradient(jnp.clip(gap, 0.0, 1.0)))
+        chord = jnp.sqrt(2 * jnp.clip(lax.stop_gradient(gap), 0.0, 1.0))
+        return cls(q1, q2, c, chord, c < 0)
+
+    @classmethod
+    def equal(cls, q: Array) -> "Pair":
+        """The pair u = v."""
+        chord = jnp.where(q > 0, 0.0, math.sqrt(2)).astype(q.dtype)
+        return cls(q, q, q, chord, jnp.zeros_like(q, bool))
 
     @property
     def size(self) -> Array:
@@ -93,79 +121,82 @@ class Pair(NamedTuple):
         return root(self.q1) * root(self.q2)
 
     @property
-    def rho(self) -> Array:
-        """The cosine c/√(q1 q2); 0 where a variance is 0."""
-        return self.c * (reciprocal(root(self.q1)) * reciprocal(root(self.q2)))
+    def angle(self) -> Angle:
+        """The angle between u and v, a right one where a variance is 0."""
+        rho = self.c * (reciprocal(root(self.q1)) * reciprocal(root(self.q2)))
+        return Angle(rho, self.chord, self.obtuse)
 
     @property
     def det(self) -> Array:
         """q1 q2 − c²."""
-        value = self.q1 * self.q2 * (self.gap * (2 - self.gap))
-        return sharp(value, self.q1 * self.q2 - self.c**2)
+        gap = self.angle.gap
+        return sharp(self.q1 * self.q2 * (gap * (2 - gap)), self.q1 * self.q2 - self.c**2)
 
     @property
     def minus(self) -> Array:
         """E(u − v)² = q1 + q2 − 2c."""
-        apart = jnp.where(self.c < 0, 2 - self.gap, self.gap)
-        value = (root(self.q1) - root(self.q2)) ** 2 + 2 * self.size * apart
+        gap = self.angle.gap
+        apart = 2 * self.size * jnp.where(self.obtuse, 2 - gap, gap)
+        value = (root(self.q1) - root(self.q2)) ** 2 + apart
         return sharp(value, self.q1 + self.q2 - 2 * self.c)
 
     @property
     def plus(self) -> Array:
         """E(u + v)² = q1 + q2 + 2c."""
-        return self._replace(c=-self.c).minus
+        return self._replace(c=-self.c, obtuse=~self.obtuse).minus
 
 
 @jax.custom_jvp
-def sine(rho: Array, gap: Array) -> Array:
-    """sin θ of cos θ = ρ; its derivative −ρ/sin θ is taken as 0 at θ = 0 and π."""
-    return jnp.sqrt(gap * (2 - gap))
+def sine(angle: Angle) -> Array:
+    """sin θ; its derivative −cos θ/sin θ in cos θ is taken as 0 at θ = 0 and π."""
+    return angle.chord * jnp.sqrt(1 - angle.chord**2 / 4)
 
 
 @jax.custom_jvp
-def kappa0(rho: Array, gap: Array) -> Array:
-    """κ₀ = (π − θ)/π; its derivative 1/(π sin θ) is taken as 0 at θ = 0 and π."""
-    share = acute(gap) / jnp.pi
-    return jnp.where(rho < 0, share, 1 - share)
+def kappa0(angle: Angle) -> Array:
+    """κ₀ = (π − θ)/π; its derivative 1/(π sin θ) in cos θ is taken as 0 at θ = 0 and π."""
+    share = acute(angle.chord) / jnp.pi
+    return jnp.where(angle.obtuse, share, 1 - share)
 
 
 @jax.custom_jvp
-def kappa1(rho: Array, gap: Array) -> Array:
-    """κ₁ = (sin θ + (π − θ) cos θ)/π; its derivative is κ₀, also at θ = 0 and π."""
-    return jnp.where(rho < 0, 0.0, 1 - gap) + defect(gap)
+def kappa1(angle: Angle) -> Array:
+    """κ₁ = (sin θ + (π − θ) cos θ)/π; its derivative in cos θ is κ₀, also at θ = 0 and π."""
+    return jnp.where(angle.obtuse, 0.0, 1 - angle.gap) + defect(angle.chord)
 
 
 @sine.defjvp
-def _(point: tuple[Array, Array], tangent: tuple[Array, Array]) -> tuple[Array, Array]:
-    return sine(*point), -point[0] * reciprocal(sine(*point)) * tangent[0]
+def _(point: tuple[Angle], tangent: tuple[Angle]) -> tuple[Array, Array]:
+    value = sine(*point)
+    return value, -point[0].rho * reciprocal(value) * tangent[0].rho
 
 
 @kappa0.defjvp
-def _(point: tuple[Array, Array], tangent: tuple[Array, Array]) -> tuple[Array, Array]:
-    return kappa0(*point), reciprocal(sine(*point)) / jnp.pi * tangent[0]
+def _(point: tuple[Angle], tangent: tuple[Angle]) -> tuple[Array, Array]:
+    return kappa0(*point), reciprocal(sine(*point)) / jnp.pi * tangent[0].rho
 
 
 @kappa1.defjvp
-def _(point: tuple[Array, Array], tangent: tuple[Array, Array]) -> tuple[Array, Array]:
-    return kappa1(*point), kappa0(*point) * tangent[0]
+def _(point: tuple[Angle], tangent: tuple[Angle]) -> tuple[Array, Array]:
+    return kappa1(*point), kappa0(*point) * tangent[0].rho
 
 
-def acute(gap: Array) -> Array:
-    """The angle α = arccos(1 − gap) in [0, π/2], to its last digits."""
-    return jnp.sqrt(2 * gap) * _evaluate(gap, 0)
+def acute(chord: Array) -> Array:
+    """The angle α in [0, π/2] with the chord 2 sin(α/2), to its last digits."""
+    return chord * _series(chord, 0)
 
 
-def defect(gap: Array) -> Array:
-    """(sin α − α cos α)/π at α = arccos(1 − gap), to its last digits.
+def defect(chord: Array) -> Array:
+    """(sin α − α cos α)/π for the angle α with this chord, to its last digits.
 
     It is κ₁ at the angle π − α, and κ₁ − cos α at α.
     """
-    return gap * jnp.sqrt(2 * gap) * _evaluate(gap, 1) / jnp.pi
+    return chord**3 * (_series(chord, 1) / (2 * jnp.pi))
 
 
-def _evaluate(gap: Array, which: int) -> Array:
-    coefficients = _SERIES[gap.dtype.name][which]
-    t = 2 * gap - 1
+def _series(chord: Array, which: int) -> Array:
+    coefficients = _SERIES[chord.dtype.name][which]
+    t = chord**2 - 1
     total = jnp.full_like(t, coefficients[-1])
     for a in coefficients[-2::-1]:
         total = total * t + a

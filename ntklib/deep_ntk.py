@@ -214,16 +214,17 @@ def Elementwise(
         return Activate(numerical(fn, kinks=kinks))
     value, slope = nngp_fn, d_nngp_fn or jax.grad(nngp_fn)
 
-    def plain_gap(p: Pair) -> Array:
+    def turn(p: Pair) -> tuple[Array, Array]:
         dual = jnp.vectorize(value)
-        return Pair.of(dual(p.q1, p.q1, p.q1), dual(p.q2, p.q2, p.q2), dual(p.c, p.q1, p.q2)).gap
+        pair = Pair.of(dual(p.q1, p.q1, p.q1), dual(p.q2, p.q2, p.q2), dual(p.c, p.q1, p.q2))
+        return pair.chord, pair.obtuse
 
     return Activate(
         Activation(
             fn,
             expectation=lambda p: jnp.vectorize(value)(p.c, p.q1, p.q2),
             derivative=lambda p: jnp.vectorize(slope)(p.c, p.q1, p.q2),
-            gap=plain_gap,
+            turn=turn,
         )
     )
 

@@ -52,8 +52,9 @@ class Activation(NamedTuple):
         expectation: `Pair` ↦ E[φ(u)φ(v)].
         derivative: `Pair` ↦ E[φ'(u)φ'(v)]; where φ' exists this is ∂/∂c of the expectation.
         degree: k where φ(tx) = tᵏ φ(x) for all t > 0, else ``None``.
-        gap: `Pair` ↦ 1 − |cos| of the angle between φ(u) and φ(v), where a closed form keeps
-            its digits; ``None`` where φ is smooth and the gap follows from the derivative.
+        turn: `Pair` ↦ chord and obtuseness (see `Angle`) of the angle between φ(u) and φ(v),
+            where a closed form keeps its digits; ``None`` where φ is smooth, and the angle
+            follows from the derivative.
         odd: whether φ(−x) = −φ(x).
         line: (s, t) ↦ E[φ(sz)φ(tz)], z ~ N(0, 1), for a smooth φ whose expectation cannot be
             differentiated four times at equal angles; ``None`` to do that.
@@ -63,7 +64,7 @@ class Activation(NamedTuple):
     expectation: Callable[[Pair], Array]
     derivative: Callable[[Pair], Array]
     degree: int | None = None
-    gap: Callable[[Pair], Array] | None = None
+    turn: Callable[[Pair], tuple[Array, Array]] | None = None
     odd: bool = False
     line: Callable[[Array, Array], Array] | None = None
 
@@ -97,20 +98,20 @@ def piecewise_linear(a: float, b: float) -> Activation:
         return a * jnp.minimum(x, 0.0) + b * jnp.maximum(x, 0.0)
 
     def expectation(p: Pair) -> Array:
-        return bend * p.size * kappa1(p.rho, p.gap) + a * b * p.c
+        return bend * p.size * kappa1(p.angle) + a * b * p.c
 
     def derivative(p: Pair) -> Array:
-        return bend * kappa0(p.rho, p.gap) + a * b
+        return bend * kappa0(p.angle) + a * b
 
-    def gap(p: Pair) -> Array:
-        bulge = bent * defect(p.gap)
-        rest = 1 - bent
-        # The cosine at an obtuse angle is bulge − rest (1 − gap).
-        turned = 2 - bent - rest * p.gap - bulge
-        obtuse = jnp.where(bulge < rest * (1 - p.gap), bent + rest * p.gap + bulge, turned)
-        return jnp.where(p.c < 0, obtuse, p.gap - bulge)
+    def turn(p: Pair) -> tuple[Array, Array]:
+        gap, bulge, rest = p.angle.gap, bent * defect(p.chord), 1 - bent
+        # At an obtuse angle the new cosine is bulge − rest (1 − gap), a negative one or not.
+        obtuse = p.obtuse & (bulge < rest * (1 - gap)) if rest > 0 else jnp.zeros_like(p.obtuse)
+        opposite = 2 - bent - rest * gap - bulge
+        opposite = jnp.where(obtuse, bent + rest * gap + bulge, opposite)
+        return jnp.sqrt(2 * jnp.where(p.obtuse, opposite, gap - bulge)), obtuse
 
-    return Activation(fn, expectation, derivative, 1, gap)
+    return Activation(fn, expectation, derivative, 1, turn)
 
 
 def leaky_relu(alpha: float) -> Activation:
@@ -125,10 +126,10 @@ identity = piecewise_linear(1.0, 1.0)._replace(fn=jnp.asarray)
 # φ' = 0 almost everywhere, so the dual of the derivative is 0; ∂/∂c of the dual is not.
 sign = Activation(
     fn=jnp.sign,
-    expectation=lambda p: jnp.where(p.size > 0, 2 * kappa0(p.rho, p.gap) - 1, 0.0),
+    expectation=lambda p: jnp.where(p.size > 0, 2 * kappa0(p.angle) - 1, 0.0),
     derivative=lambda p: jnp.zeros_like(p.c),
     degree=0,
-    gap=lambda p: 2 / jnp.pi * acute(p.gap),
+    turn=lambda p: (jnp.sqrt(4 / jnp.pi * acute(p.chord)), p.obtuse),
 )
 
 

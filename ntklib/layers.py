@@ -12,7 +12,6 @@ import math
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from dataclasses import field
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,10 +23,11 @@ from ntklib import _check
 from ntklib.angle import reciprocal, root
 from ntklib.dual_activations import number
 from ntklib.kernels import Kernel, pytree
-from ntklib.network_state import State, add, balance, constant, from_points, power_of_2, shift
+from ntklib.network_state import State, affine, balance, finish, from_points, power_of_2
 
 __all__ = ["Dense", "Identity", "Layer", "LayerNorm", "Limit", "layer"]
 
+SMALL = 256**2
 Shape = tuple[int, ...]
 Step = Callable[[Any], Any]
 
@@ -88,14 +88,14 @@ class Limit(Kernel):
 def layer(init: Callable[..., Any], apply: Callable[[Any, Any], Any], step: Step) -> Layer:
     """A layer from its init and apply and its step, `State` ↦ `State`, in the limit."""
 
-    @partial(jax.jit, static_argnames=("names", "same"))
-    def grams(x1: Array, x2: Array, names: tuple[str, ...], same: bool) -> list[Array]:
+    def evaluate(x1: Array, x2: Array, names: tuple[str, ...], same: bool) -> list[Array]:
         state = step(from_points(x1, x2))
         if not isinstance(state, State):
             raise ValueError(f"network: ends in {len(state)} branches; close them by FanInSum")
-        state = shift(state, -state.exponent)
-        found = [{"nngp": state.c, "ntk": state.ntk}[name] for name in names]
-        return [(k + k.T) / 2 for k in found] if same else found
+        kernels: list[Array] = finish(state, names, same)
+        return kernels
+
+    compiled = jax.jit(evaluate, static_argnums=(2, 3))
 
     def kernel(x1: Any, x2: ArrayLike | None = None, get: str | Sequence[str] = "ntk") -> Any:
         if isinstance(x1, State | list):
@@ -107,7 +107,10 @@ def layer(init: Callable[..., Any], apply: Callable[[Any, Any], Any], step: Step
         left = _check.points("x1", x1)
         right = left if x2 is None or same else _check.points("x2", x2, left.shape[1])
         _check.same_dtype(x1=left, x2=right)
-        arrays = grams(left, right, names, same)
+        # A small matrix goes layer by layer: layers are compiled once for all networks. For a
+        # large one it pays to compile the network.
+        large = len(left) * len(right) > SMALL
+        arrays = (compiled if large else evaluate)(left, right, names, same)
         for name, array in zip(names, arrays, strict=True):
             if not isinstance(array, jax.core.Tracer) and not jnp.isfinite(array).all():
                 raise FloatingPointError(f"{name}: overflows {array.dtype}")
@@ -182,17 +185,12 @@ def Dense(
         return z if biases is None else z + lift * biases
 
     def step(state: State) -> State:
-        before = state.width / s0 if standard else w**2
-        state = state.replace(
-            q1=w**2 * state.q1,
-            q2=w**2 * state.q2,
-            c=w**2 * state.c,
-            ntk=before * state.c + w**2 * state.ntk,
-            growth=state.growth + (2 * math.log2(w) if w > 0 else 0.0),
-        )
-        if b is not None and (b > 0 or standard):
-            state = add(state, constant(state, b**2, 1.0 if standard else b**2))
-        state = balance(state)
+        growth = state.growth + (2 * math.log2(w) if w > 0 else 0.0)
+        bias = None if b is None or (b == 0 and not standard) else b**2
+        learned = (state.width / s0, 1.0) if standard else (w**2, bias or 0.0)
+        state = affine(state.replace(growth=0.0), w**2, learned[0], bias, learned[1])
+        growth = growth if bias is None else max(growth, 0.0)
+        state = balance(state.replace(growth=growth))
         return state.replace(width=s1 * out_dim, gaussian=True)
 
     return layer(init, apply, step)
@@ -216,6 +214,7 @@ def LayerNorm(eps: float = 1e-12) -> Layer:
         centred = x - x.mean(-1, keepdims=True)
         return centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + eps)
 
+    @jax.jit
     def step(state: State) -> State:
         if not state.gaussian:
             raise ValueError("LayerNorm: expected a layer with random weights before it")

@@ -5,6 +5,7 @@ At every layer the outputs at two inputs are, entry by entry, independent copies
 """
 
 from dataclasses import field, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from jax import Array, lax
 from ntklib.angle import Pair, reciprocal, root
 from ntklib.kernels import pytree
 
-__all__ = ["State", "add", "balance", "constant", "from_points", "scale", "shift"]
+__all__ = ["State", "add", "affine", "balance", "finish", "from_points", "shift"]
 
 
 @pytree
@@ -28,8 +29,9 @@ class State:
     Attributes:
         q1, q2: variances E[u²] at x1 and E[v²] at x2, shapes (n1,) and (n2,).
         c: covariances E[uv], shape (n1, n2).
-        gap: 1 − |c|/√(q1 q2), shape (n1, n2): exact where c has lost it, near x1 = x2 and
-            x1 = −x2. It carries no derivative; that follows from q1, q2 and c.
+        chord, obtuse: those of the `Angle` between u and v, shape (n1, n2): exact where c
+            has lost it, near equal and opposite points. They carry no derivative; that
+            follows from q1, q2 and c.
         ntk: the tangent kernel Θ, shape (n1, n2).
         exponent: the power of 4, a whole number.
         width: how many outputs the finite layer has.
@@ -40,7 +42,8 @@ class State:
     q1: Array
     q2: Array
     c: Array
-    gap: Array
+    chord: Array
+    obtuse: Array
     ntk: Array
     exponent: Array
     width: int = field(metadata={"static": True})
@@ -50,20 +53,26 @@ class State:
     @property
     def pair(self) -> Pair:
         """The stored law, ready for dual activations: all arrays broadcast to (n1, n2)."""
-        return Pair(self.q1[:, None], self.q2[None], self.c, self.gap)
+        return Pair(self.q1[:, None], self.q2[None], self.c, self.chord, self.obtuse)
 
     def replace(self, **values: Any) -> "State":
         return replace(self, **values)
 
 
+@jax.jit
 def from_points(x1: Array, x2: Array) -> State:
     """The state of the inputs: c = ⟨x, x'⟩/d, and no tangent kernel yet."""
     d = x1.shape[1]
+    # Squares overflow or vanish long before the inputs do.
+    largest = lax.stop_gradient(jnp.maximum(jnp.abs(x1).max(), jnp.abs(x2).max()))
+    exponent = jnp.round(jnp.log2(jnp.where(largest > 0, largest, 1.0)))
+    x1, x2 = (x * power_of_2(-exponent) for x in (x1, x2))
     q1, q2 = ((x**2).sum(1) / d for x in (x1, x2))
     c = jnp.matmul(x1, x2.T, precision=lax.Precision.HIGHEST) / d
-    rho = Pair(q1[:, None], q2[None], c, c).rho
+    obtuse = c < 0
+    rho = Pair(q1[:, None], q2[None], c, c, obtuse).angle.rho
     gap = _sharpen(*(lax.stop_gradient(a) for a in (x1, x2, q1 * d, q2 * d, rho)))
-    return State(q1, q2, c, gap, jnp.zeros_like(c), jnp.zeros((), c.dtype), d)
+    return State(q1, q2, c, jnp.sqrt(2 * gap), obtuse, jnp.zeros_like(c), exponent, d)
 
 
 def _sharpen(x1: Array, x2: Array, square1: Array, square2: Array, rho: Array) -> Array:
@@ -101,6 +110,16 @@ def _sharpen(x1: Array, x2: Array, square1: Array, square2: Array, rho: Array) -
     return sharpened
 
 
+@partial(jax.jit, static_argnums=(1, 2))
+def finish(state: State, names: tuple[str, ...], same: bool) -> list[Array]:
+    """The kernels of these names, "nngp" or "ntk"; of one set of points exactly symmetric."""
+    # Divided twice, since 4^exponent may overflow where the kernel does not; and divided, not
+    # multiplied, since XLA evaluates a cheap operand of k + kᵀ twice.
+    unit = power_of_2(-state.exponent)
+    found = [{"nngp": state.c, "ntk": state.ntk}[name] / unit / unit for name in names]
+    return [(k + k.T) / 2 for k in found] if same else found
+
+
 def scale(state: State, factor: Array | float) -> State:
     """The state of √factor (u, v)."""
     return state.replace(
@@ -129,19 +148,36 @@ def power_of_2(exponent: Array) -> Array:
     return power
 
 
-def constant(like: State, variance: float, ntk: float) -> State:
-    """The state of one Gaussian u = v, the same at all points: a bias."""
-    fill = jnp.full_like
-    return State(
-        q1=fill(like.q1, variance),
-        q2=fill(like.q2, variance),
-        c=fill(like.c, variance),
-        gap=jnp.zeros_like(like.gap),
-        ntk=fill(like.ntk, ntk),
-        exponent=jnp.zeros_like(like.exponent),
-        width=like.width,
-        gaussian=True,
+@jax.jit
+def affine(
+    state: State, weight: float, learned: float, bias: float | None, bias_learned: float
+) -> State:
+    """The state behind random weights and biases.
+
+    Args:
+        state: that of the inputs, with covariance K and tangent kernel Θ.
+        weight: the factor of K, and of Θ.
+        learned: the factor with which K enters Θ, through the weights.
+        bias: the variance of the biases; ``None`` for no bias.
+        bias_learned: what the biases add to Θ.
+    """
+    before = state
+    state = scale(state, weight)
+    state = state.replace(ntk=learned * before.c + state.ntk)
+    if bias is None:
+        return state
+    same = State(
+        q1=jnp.full_like(state.q1, bias),
+        q2=jnp.full_like(state.q2, bias),
+        c=jnp.full_like(state.c, bias),
+        chord=jnp.zeros_like(state.chord),
+        obtuse=jnp.zeros_like(state.obtuse),
+        ntk=jnp.full_like(state.c, bias_learned),
+        exponent=jnp.zeros_like(state.exponent),
+        width=state.width,
     )
+    total: State = _add(state, same)
+    return total
 
 
 def add(a: State, b: State) -> State:
@@ -167,17 +203,19 @@ def _add(a: State, b: State) -> State:
     )
     ww, zz = w1[:, None] * w2[None], z1[:, None] * z2[None]
     turned = w1[:, None] * z2[None] - z1[:, None] * w2[None]
-    both = (1 - a.gap) * (1 - b.gap)
-    differ = jnp.where((a.c < 0) == (b.c < 0), a.gap + b.gap - a.gap * b.gap, 1 + both)
+    gap_a, gap_b = a.pair.angle.gap, b.pair.angle.gap
+    alike = gap_a + gap_b - gap_a * gap_b
+    differ = jnp.where(a.obtuse == b.obtuse, alike, 1 + (1 - gap_a) * (1 - gap_b))
     square = (
-        ww**2 * (a.gap * (2 - a.gap))
-        + zz**2 * (b.gap * (2 - b.gap))
+        ww**2 * (gap_a * (2 - gap_a))
+        + zz**2 * (gap_b * (2 - gap_b))
         + turned**2
         + 2 * ww * zz * differ
     )
     pair = total.pair
-    gap = jnp.where(pair.size > 0, square / (1 + jnp.abs(pair.rho)), 1.0)
+    gap = jnp.where(pair.size > 0, square / (1 + jnp.abs(pair.angle.rho)), 1.0)
     return total.replace(
-        gap=lax.stop_gradient(jnp.minimum(gap, 1.0)),
+        chord=lax.stop_gradient(jnp.sqrt(2 * jnp.minimum(gap, 1.0))),
+        obtuse=(a.obtuse | b.obtuse) & (total.c < 0),
         gaussian=a.gaussian and b.gaussian,
     )

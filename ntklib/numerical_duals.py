@@ -96,7 +96,8 @@ def _spread(s: Array, z: Array) -> Array:
 def _hermite_sum(fn: Function, degree: int, p: Pair) -> Array:
     """Σₖ aₖ(q1) aₖ(q2) ρᵏ."""
     a, b = _coefficients(fn, degree, p.q1), _coefficients(fn, degree, p.q2)
-    rho = sharp(jnp.sign(p.c) * (1 - p.gap), p.rho)
+    angle = p.angle
+    rho = sharp(jnp.where(angle.obtuse, angle.gap - 1, 1 - angle.gap), angle.rho)
 
     def horner(total: Array, ab: tuple[Array, Array]) -> tuple[Array, None]:
         return total * rho + ab[0] * ab[1], None
@@ -128,9 +129,9 @@ def _split(fn: Function, slope: Function, edges: list[float]) -> Activation:
         """E f(u, v), for u = √q1 (αx + βy) and v = ±√q2 (αx − βy) with x, y ~ N(0, 1)."""
 
         def one(args: tuple[Array, Array, Array, Array]) -> Array:
-            s1, s2, sign, gap = args
-            alpha, beta = root(1 - gap / 2), root(gap / 2)
-            kinks = jnp.asarray(edges, gap.dtype)
+            s1, s2, sign, beta = args
+            alpha = jnp.sqrt(1 - beta**2)
+            kinks = jnp.asarray(edges, beta.dtype)
             first, second = kinks * reciprocal(s1), sign * kinks * reciprocal(s2)
 
             def over_x(y: Array) -> Array:
@@ -144,9 +145,9 @@ def _split(fn: Function, slope: Function, edges: list[float]) -> Activation:
             crossings = (first[:, None] - second[None]).ravel() / 2 * reciprocal(beta)
             return _pieces(jax.vmap(over_x), crossings)
 
-        gap = sharp(p.gap, 1 - jnp.abs(p.rho))
-        sign = jnp.where(p.c < 0, -1.0, 1.0).astype(p.c.dtype)
-        full = jnp.broadcast_arrays(root(p.q1), root(p.q2), sign, gap)
+        beta = sharp(p.chord / 2, root((1 - jnp.abs(p.angle.rho)) / 2))
+        sign = jnp.where(p.obtuse, -1.0, 1.0).astype(p.c.dtype)
+        full = jnp.broadcast_arrays(root(p.q1), root(p.q2), sign, beta)
         flat = lax.map(one, tuple(a.ravel() for a in full), batch_size=64)
         values: Array = flat.reshape(full[0].shape)
         return values
@@ -155,23 +156,24 @@ def _split(fn: Function, slope: Function, edges: list[float]) -> Activation:
         return mean(lambda u, v: slope(u) * slope(v), p)
 
     @jax.custom_jvp
-    def expectation(q1: Array, q2: Array, c: Array, gap: Array) -> Array:
-        return mean(lambda u, v: fn(u) * fn(v), Pair(q1, q2, c, gap))
+    def expectation(p: Pair) -> Array:
+        return mean(lambda u, v: fn(u) * fn(v), p)
 
     @expectation.defjvp
-    def _(point: tuple[Array, ...], tangent: tuple[Array, ...]) -> tuple[Array, Array]:
-        p = Pair(*point)
+    def _(point: tuple[Pair], tangent: tuple[Pair]) -> tuple[Array, Array]:
+        (p,), (t,) = point, tangent
         d = derivative(p)
         by_q1 = (mean(lambda u, v: u * slope(u) * fn(v), p) - p.c * d) * reciprocal(2 * p.q1)
         by_q2 = (mean(lambda u, v: fn(u) * v * slope(v), p) - p.c * d) * reciprocal(2 * p.q2)
-        return expectation(*point), d * tangent[2] + by_q1 * tangent[0] + by_q2 * tangent[1]
+        return expectation(p), d * t.c + by_q1 * t.q1 + by_q2 * t.q2
 
-    def gap(p: Pair) -> Array:
+    def turn(p: Pair) -> tuple[Array, Array]:
         # √(q1 q2) − c is half of E(φ(u) − φ(v))² − (√q1 − √q2)².
         apart = mean(lambda u, v: (fn(u) - fn(v)) ** 2, p)
-        n1, n2 = (root(expectation(q, q, q, jnp.zeros_like(q))) for q in (p.q1, p.q2))
-        size, c = n1 * n2, expectation(*p)
-        near = (apart - (n1 - n2) ** 2) / 2
-        return jnp.clip(jnp.where(c < 0, size + c, near) * reciprocal(size), 0.0, 1.0)
+        n1, n2 = (root(expectation(Pair.equal(q))) for q in (p.q1, p.q2))
+        size, c = n1 * n2, expectation(p)
+        left = jnp.where(c < 0, size + c, (apart - (n1 - n2) ** 2) / 2)
+        gap = jnp.where(size > 0, left * reciprocal(size), 1.0)
+        return jnp.sqrt(2 * jnp.clip(gap, 0.0, 1.0)), c < 0
 
-    return Activation(fn, lambda p: expectation(*p), derivative, gap=gap)
+    return Activation(fn, expectation, derivative, turn=turn)

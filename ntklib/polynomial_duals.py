@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from ntklib import _check
-from ntklib.angle import Pair, acute, kappa0, kappa1, reciprocal, sine
+from ntklib.angle import Angle, Pair, acute, kappa0, kappa1, reciprocal, sharp, sine
 from ntklib.dual_activations import Activation, number, relu
 
 __all__ = ["hermite", "monomial", "polynomial", "rectified_monomial"]
@@ -88,27 +88,29 @@ def rectified_monomial(degree: int) -> Activation:
         return jnp.where(x >= 0, x**k, 0.0)
 
     def expectation(p: Pair) -> Array:
-        return p.size**k * _quadrant(k, p.rho, p.gap)
+        return p.size**k * _quadrant(k, p.angle)
 
     def derivative(p: Pair) -> Array:
         if k == 0:
             return jnp.zeros_like(p.c)
-        return k**2 * p.size ** (k - 1) * _quadrant(k - 1, p.rho, p.gap)
+        return k**2 * p.size ** (k - 1) * _quadrant(k - 1, p.angle)
 
-    def gap(p: Pair) -> Array:
-        share = acute(p.gap) / jnp.pi
-        return jnp.where(p.c < 0, 1 - share, share)
+    def turn(p: Pair) -> tuple[Array, Array]:
+        share = acute(p.chord) / jnp.pi
+        gap = jnp.where(p.obtuse, 1 - share, share)
+        return jnp.sqrt(2 * gap), jnp.zeros_like(p.obtuse)
 
-    return Activation(fn, expectation, derivative, k, gap if k == 0 else None)
+    return Activation(fn, expectation, derivative, k, turn if k == 0 else None)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _quadrant(k: int, rho: Array, gap: Array) -> Array:
+def _quadrant(k: int, angle: Angle) -> Array:
     """E[uᵏvᵏ; u, v > 0] for unit variances; its derivative in ρ is k² times that of k − 1."""
     # Integration by parts in u: E[uᵃ vᵇ] = (a − 1) E[u^(a−2) vᵇ] + ρ b E[u^(a−1) v^(b−1)].
     # A power 0 jumps at the edge of the quadrant: there the mean over that edge stands.
-    sin, half = sine(rho, gap), [_half_moment(b) / math.sqrt(2 * math.pi) for b in range(k + 1)]
-    table = {(0, 0): kappa0(rho, gap) / 2, (1, 1): kappa1(rho, gap) / 2}
+    rho = sharp(jnp.where(angle.obtuse, angle.gap - 1, 1 - angle.gap), angle.rho)
+    sin, half = sine(angle), [_half_moment(b) / math.sqrt(2 * math.pi) for b in range(k + 1)]
+    table = {(0, 0): kappa0(angle) / 2, (1, 1): kappa1(angle) / 2}
 
     def mean(a: int, b: int) -> Array:
         a, b = max(a, b), min(a, b)
@@ -122,9 +124,9 @@ def _quadrant(k: int, rho: Array, gap: Array) -> Array:
 
 
 @_quadrant.defjvp
-def _(k: int, point: tuple[Array, Array], tangent: tuple[Array, Array]) -> tuple[Array, Array]:
+def _(k: int, point: tuple[Angle], tangent: tuple[Angle]) -> tuple[Array, Array]:
     slope = k**2 * _quadrant(k - 1, *point) if k else reciprocal(sine(*point)) / (2 * jnp.pi)
-    return _quadrant(k, *point), slope * tangent[0]
+    return _quadrant(k, *point), slope * tangent[0].rho
 
 
 def _moment(n: int) -> float:
