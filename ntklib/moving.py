@@ -209,7 +209,7 @@ def picture(
     told = None if notes is None else np.asarray(notes)
     if told is not None and told.shape != frames:
         raise ValueError(f"notes: expected shape {frames}, got {told.shape}")
-    # Beside an image all panels have its shape.
+    # The first panel with a shape of its own, an image say, gives it to the others.
     usual = next(
         (panel.settings["aspect"] for panel in panels if panel.settings["aspect"]),
         {1: 2.2, 2: 1.35}.get(len(panels), 1.05),

@@ -16,6 +16,7 @@ from ntklib import _draw, figures, moving
 X = np.array([0.0, 1.0, 2.0, 4.0])
 Y = np.array([[0.0, 1.0, -1.0, 2.0], [1.0, 2.0, 0.0, 3.0], [4.0, 3.0, 2.0, -4.0]])
 SLIDER = {"time": ["t = 0", "t = ½", "t = 1"]}
+LINE = moving.line(X, Y)
 AXES = {"xlim": (0.0, 4.0), "ylim": (-4.0, 4.0)}
 
 
@@ -268,14 +269,63 @@ def test_words_are_where_they_belong() -> None:
     assert page.select_one("button").has_attr("hidden")
 
 
+def test_marks_look_as_they_were_asked_to() -> None:
+    look = {"color": figures.RED, "opacity": 0.5}
+    page = show(
+        moving.line(X, Y, **look, width=3),
+        moving.lines(X, Y, **look, width=4),
+        moving.points(X, Y, **look, size=5),
+        moving.stems(X, Y, color=figures.RED, size=6),
+        moving.bars(X, Y, **look),
+        moving.band(X, Y, Y, **look),
+    )
+    groups = page.select("[data-mark]")
+    found = [[(p.get("stroke-width"), p["opacity"]) for p in g.select("path")] for g in groups]
+    assert found == [
+        [("3", "0.5")],
+        [("4", "0.5")],
+        [("5", "0.5")],
+        [("1.5", "1"), ("6", "1")],
+        [(None, "0.5")],
+        [(None, "0.5")],
+    ]
+    for path in page.select("[data-mark] path"):
+        assert path.get("stroke", path.get("style", "")).removeprefix("fill:") == figures.RED
+
+
+@pytest.mark.parametrize(
+    "mark", [moving.line, moving.lines, moving.points, moving.stems, moving.bars, moving.band]
+)
+def test_nothing_is_invisible(mark) -> None:
+    (group,) = show(mark(X, Y, *[Y] * (mark is moving.band))).select("[data-mark]")
+    for path in group.select("path"):
+        assert 0.1 < float(path["opacity"]) <= 1
+        assert 0.5 < float(path.get("stroke-width", 1)) < 10
+        colour = path.get("stroke", path.get("style", "")).removeprefix("fill:")
+        assert colour in {*figures.CYCLE, figures.INK}
+
+
+def test_panels_side_by_side_are_smaller() -> None:
+    panel, tiled = moving.panel(LINE), moving.panel(moving.image(Y))
+    for panels, aspects, height in (
+        ((panel,), [2.2], 15),
+        ((panel, panel), [1.35] * 2, 10),
+        ((panel, panel, panel), [1.05] * 3, 10),
+        ((panel, tiled), [4 / 3] * 2, 10),
+        ((moving.panel(LINE, aspect=2), panel), [2, 2], 10),
+    ):
+        html = moving.picture(*panels, slider=SLIDER, alt="panels in a row")._repr_html_()
+        found = re.findall(r"--aspect: ([\d.]+); --height: (\d+)em", html)
+        assert [float(a) for a, _ in found] == pytest.approx(aspects, abs=1e-3)
+        assert {int(h) for _, h in found} == {height}
+
+
 def test_data_is_only_found_where_it_is() -> None:
     with refused(ValueError, "text: expected the HTML of a moving picture"):
         _draw.stored_data("<p>none</p>")
 
 
 # --- what is refused
-
-LINE = moving.line(X, Y)
 
 
 @pytest.mark.parametrize(
