@@ -51,6 +51,30 @@ MUTATIONS = [
         "alpha - 2 * rate /",
         "prop-filters",
     ),
+    Mutation(
+        "random_features", "random_features.py", "values, size**0.5", "values, size", "thm-lln"
+    ),
+    Mutation(
+        "random_features",
+        "random_features.py",
+        "jnp.sqrt(nu / jax",
+        "jnp.sqrt(1 / jax",
+        "prop-spectral-samples",
+    ),
+    Mutation(
+        "random_features",
+        "feature_ridge.py",
+        "1 / (self.eig",
+        "1 / (2 * self.eig",
+        "prop-feature-ridge",
+    ),
+    Mutation(
+        "random_features",
+        "feature_ridge.py",
+        "penalty - r * jnp.sum",
+        "penalty + r * jnp.sum",
+        "prop-effective-ridge",
+    ),
 ]
 
 
