@@ -42,8 +42,16 @@ def once(app, what, name, obj, skip, options):
     return skip or passed_on or isinstance(obj, FIELD)
 
 
+def plain_bars(app, what, name, obj, options, lines):
+    """A bar is an absolute value here, never a substitution."""
+    lines[:] = [
+        line if "``" in line or ".. " in line else line.replace("|", r"\|") for line in lines
+    ]
+
+
 def setup(app):
     app.connect("source-read", expand)
     app.connect("autodoc-skip-member", once)
     app.connect("autodoc-process-signature", shorten)
+    app.connect("autodoc-process-docstring", plain_bars)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

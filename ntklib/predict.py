@@ -1,6 +1,6 @@
 """What a trained network predicts while its tangent kernel stays: flows, and laws of ensembles.
 
-The mean-square flow in closed form is `ntklib.kernel_gradient.flow`; `integrate` follows those
+The mean-square flow in closed form is `ntklib.filters.flow`; `integrate` follows those
 that have none. Here is the normal law that training makes of a random start.
 """
 

@@ -84,7 +84,7 @@ class Solution:
         return variance
 
     def with_outputs(self, shape: tuple[int, ...]) -> "Solution":
-        """The same with coefficients of shape (p, *shape)."""
+        """The same with coefficients of shape ``(p, *shape)``."""
         return replace(self, coefficients=self.coefficients.reshape(len(self.centres), *shape))
 
     def _points(self, x: ArrayLike) -> Numbers:
