@@ -157,7 +157,7 @@ def exact(n: int = EXACT) -> dict[str, Any]:
 
 
 def peer(n: int, dtype: str, features: int = 4096) -> dict[str, Any]:
-    """scikit-learn's RBFSampler and Ridge, with the penalties of `best_of`.
+    """scikit-learn's RBFSampler and Ridge, with every other penalty: each costs a pass of its own.
 
     Where its Cholesky factorisation fails it goes over to the singular values of all features,
     for which the memory is not there: such a penalty is noted, and passed over.
@@ -170,7 +170,7 @@ def peer(n: int, dtype: str, features: int = 4096) -> dict[str, Any]:
     seconds: list[float] = []
     models: dict[float, Ridge] = {}
     failed = []
-    for penalty in PENALTIES:
+    for penalty in PENALTIES[::2]:
         start = time.perf_counter()
         model = Ridge(alpha=penalty, fit_intercept=False, solver="cholesky", copy_X=False)
         try:
