@@ -75,6 +75,23 @@ MUTATIONS = [
         "penalty + r * jnp.sum",
         "prop-effective-ridge",
     ),
+    Mutation(
+        "deep_ntk", "network_state.py", "learned * before.c", "2 * before.c", "prop-one-hidden"
+    ),
+    Mutation(
+        "deep_ntk",
+        "dual_activations.py",
+        "2 * kappa0(p.angle) - 1",
+        "kappa0(p.angle)",
+        "prop-dual-relu",
+    ),
+    Mutation(
+        "deep_ntk",
+        "dual_activations.py",
+        "4 * a**2 * s / jnp.pi",
+        "a**2 * s / jnp.pi",
+        "prop-dual-erf",
+    ),
 ]
 
 
