@@ -1,5 +1,7 @@
 """What the building tools get wrong on our pages, repaired in one place each."""
 
+import re
+
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
 from sphinx_proof.nodes import proof_node
@@ -44,14 +46,18 @@ def launch(app, config):
         options["launch_buttons"] = {}
 
 
-def roles(app, pagename, templatename, context, doctree):
-    """The bibliography's entries have a role of their own, which a list must not hold."""
+def attributes(app, pagename, templatename, context, doctree):
+    """No role of a list around entries with a role of their own, no ids of citations.
+
+    Docstrings are read one module at a time, each with ids from id1 on; no link leads to them.
+    """
     if "body" in context:
-        context["body"] = context["body"].replace('<div role="list" class=', "<div class=")
+        body = context["body"].replace('<div role="list" class=', "<div class=")
+        context["body"] = re.sub(r'(<span class="bibtex-citation") id="id\d+"', r"\1", body)
 
 
 def setup(app):
     app.add_transform(Boxes)
-    app.connect("html-page-context", roles)
+    app.connect("html-page-context", attributes)
     app.connect("config-inited", launch)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
