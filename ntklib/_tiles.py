@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array
 
 from ntklib import _work
+from ntklib.fused import fused
 from ntklib.kernels import Kernel, KernelFunction
 
 Numbers = np.ndarray[Any, Any]
@@ -100,6 +101,7 @@ class Evaluator:
     """
 
     def __init__(self, kernel: KernelFunction, x1: Numbers, x2: Numbers | None) -> None:
+        kernel = fused(kernel)
         self._values = _compiled(kernel)
         a, b = jnp.asarray(x1[:1]), jnp.asarray((x1 if x2 is None else x2)[-1:])
         try:

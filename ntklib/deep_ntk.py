@@ -83,7 +83,8 @@ def serial(*layers: Layer) -> Layer:
             state = one(state)
         return state
 
-    return layer(init, apply, step)
+    parts = [part for one in kernels for part in getattr(one, "parts", [one])]
+    return layer(init, apply, step, parts)
 
 
 def repeat(block: Layer, times: int) -> Layer:
@@ -189,6 +190,7 @@ def Activate(activation: Activation) -> Layer:
         no_parameters,
         lambda params, x: activation.fn(x),
         lambda state: activate(activation, state),
+        [activation],
     )
 
 
@@ -263,7 +265,7 @@ def Sign() -> Layer:
 
 def Erf(a: float = 1.0, b: float = 1.0, c: float = 0.0) -> Layer:
     """a erf(bx) + c."""
-    return Activate(dual.scaled_erf(a, b, c))
+    return Activate(dual.erf if (a, b, c) == (1, 1, 0) else dual.scaled_erf(a, b, c))
 
 
 def Sigmoid_like() -> Layer:

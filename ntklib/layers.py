@@ -85,8 +85,17 @@ class Limit(Kernel):
         return self(x1, x2)
 
 
-def layer(init: Callable[..., Any], apply: Callable[[Any, Any], Any], step: Step) -> Layer:
-    """A layer from its init and apply and its step, `State` ↦ `State`, in the limit."""
+def layer(
+    init: Callable[..., Any],
+    apply: Callable[[Any, Any], Any],
+    step: Step,
+    parts: Sequence[Any] | None = None,
+) -> Layer:
+    """A layer from its init and apply and its step, `State` ↦ `State`, in the limit.
+
+    The parts, if any, say what it is made of: (W_std, b_std) of a dense layer in the NTK
+    parametrisation, an activation. From them `ntklib.fused` knows the networks that it can do.
+    """
 
     def evaluate(x1: Array, x2: Array, names: tuple[str, ...], same: bool) -> list[Array]:
         state = step(from_points(x1, x2))
@@ -116,6 +125,7 @@ def layer(init: Callable[..., Any], apply: Callable[[Any, Any], Any], step: Step
                 raise FloatingPointError(f"{name}: overflows {array.dtype}")
         return arrays[0] if isinstance(get, str) else namedtuple("Kernels", names)(*arrays)
 
+    kernel.parts = [step] if parts is None else list(parts)  # type: ignore[attr-defined]
     return Layer(init, apply, kernel)
 
 
@@ -126,7 +136,7 @@ def no_parameters(key: Array, input_shape: Any, dtype: Any = float) -> tuple[Any
 
 def Identity() -> Layer:
     """The layer that does nothing."""
-    return layer(no_parameters, lambda params, x: x, lambda state: state)
+    return layer(no_parameters, lambda params, x: x, lambda state: state, [])
 
 
 def Dense(
@@ -193,7 +203,7 @@ def Dense(
         state = balance(state.replace(growth=growth))
         return state.replace(width=s1 * out_dim, gaussian=True)
 
-    return layer(init, apply, step)
+    return layer(init, apply, step, None if standard else [(w, b or 0.0)])
 
 
 def LayerNorm(eps: float = 1e-12) -> Layer:
