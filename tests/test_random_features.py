@@ -44,7 +44,7 @@ FIELDS = RandomFunctions(
 @pytest.mark.parametrize(
     ("kernel", "orthogonal"),
     [(k, False) for k in STATIONARY + LAYERS] + [(k, True) for k in (Laplace(2.0), LAYERS[1])],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_the_mean_over_draws_is_the_kernel(kernel, orthogonal):
     keys = jax.random.split(KEY, 400)
@@ -67,7 +67,7 @@ def test_the_mean_over_draws_is_the_kernel(kernel, orthogonal):
         (Matern(0.5, 1.5), stats.t(3, 0, 2)),
         (Matern(2.0, 2.5), stats.t(5, 0, 0.5)),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_each_coordinate_of_a_frequency_has_its_known_law(kernel, law):
     for orthogonal in (False, True):

@@ -41,7 +41,7 @@ def stored_outputs() -> list[str]:
     return [*PYTEST, "-p", "tools.nbval_pictures", *nbval, *workers, *CHAPTERS]
 
 
-MODULE_TESTS = [*PYTEST, "tests", "--ignore=tests/book"]
+MODULE_TESTS = [*PYTEST, "-n", "2", "tests", "--ignore=tests/book"]
 BITE_TESTS = ["tests/book/test_bite.py"]
 BROWSER_TESTS = ["tests/book/test_site.py", "tests/book/test_pictures.py"]
 
