@@ -71,13 +71,13 @@ def _times_rows(x: Array, rows: Array, name: str) -> Array:
 
 @pytree
 class Fourier(FeatureMap):
-    """Waves of random frequency: φ(x) = M^(−1/2) (cos ωₖ·x, sin ωₖ·x), P = 2M, :eq:`eq-fourier`.
+    """Waves of random frequency: φ(x) = M^(−1/2) (cos ωⱼ·x, sin ωⱼ·x), P = 2M, :eq:`eq-fourier`.
 
-    φ(x) · φ(x') is the mean of cos ωₖ·(x − x'), so it is 1 at x = x'. In float32 the phase of
+    φ(x) · φ(x') is the mean of cos ωⱼ·(x − x'), so it is 1 at x = x'. In float32 the phase of
     a wave is known to |ω·x| 6e-8: the rare frequencies above 1e6 of a Laplace kernel are lost.
 
     Args:
-        frequencies: the ωₖ, shape (M, d).
+        frequencies: the ωⱼ, shape (M, d).
     """
 
     frequencies: Array
@@ -90,7 +90,7 @@ class Fourier(FeatureMap):
 
 @pytree
 class Neurons(FeatureMap):
-    """A hidden layer: φ(x) = P^(−1/2) a(W_std W x / √d + b_std b), :eq:`eq-neurons`.
+    """A hidden layer: φ(x) = P^(−1/2) a(W_std W x / √d + b_std b), functions :eq:`eq-neurons`.
 
     Args:
         activation: the function a.
