@@ -54,7 +54,11 @@ def test_the_module_offers_the_kernels_too():
 # Elements
 
 
-@pytest.mark.parametrize("kernel", [Matern(0.5), Linear(), lambda x1, x2: x1 @ x2.T], ids=["matern", "linear", "function"])
+@pytest.mark.parametrize(
+    "kernel",
+    [Matern(0.5), Linear(), lambda x1, x2: x1 @ x2.T],
+    ids=["matern", "linear", "function"],
+)
 def test_an_element_is_the_sum_over_its_centres(kernel):
     f = Element(kernel, X, Y)
     k = as_kernel(kernel)
