@@ -26,8 +26,9 @@ def activate(activation: Activation, state: State) -> State:
         raise ValueError("expected a layer with random weights before every activation")
     k = activation.degree
     growth = k * state.growth + math.log2(_norm(activation)) if k else 0.0
-    behind: State = _activate(activation, state.replace(growth=0.0))
-    return behind.replace(growth=growth)
+    # Compiled once for all widths and depths.
+    behind: State = _activate(activation, state.replace(growth=0.0, width=0))
+    return behind.replace(growth=growth, width=state.width)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -86,8 +87,9 @@ def _smooth(
         fine = fine + (step**2 * (v - step**2 * w) / 2 - norms**2) / 2
 
     limit = float(np.finfo(c.dtype).eps) ** (1 / 3)
-    close = (plain < limit) & (gap < limit) & (step**2 < limit * pair.size)
-    close = close if activation.odd else close & ~pair.obtuse
+    close = (plain < limit) & (gap < limit)
+    close = close if activation.parity else close & ~pair.obtuse
+    close = close & (step**2 < limit * pair.size) if activation.degree is None else close
     gap = jnp.where(close, jnp.maximum(fine, 0.0) * reciprocal(size), plain)
     c = sharp(jnp.where(close, jnp.sign(c) * size * (1 - gap), c), c)
     return c, jnp.sqrt(2 * gap), c < 0

@@ -55,7 +55,7 @@ class Activation(NamedTuple):
         turn: `Pair` ↦ chord and obtuseness (see `Angle`) of the angle between φ(u) and φ(v),
             where a closed form keeps its digits; ``None`` where φ is smooth, and the angle
             follows from the derivative.
-        odd: whether φ(−x) = −φ(x).
+        parity: 1 where φ(−x) = φ(x), −1 where φ(−x) = −φ(x), else 0.
         line: (s, t) ↦ E[φ(sz)φ(tz)], z ~ N(0, 1), for a smooth φ whose expectation cannot be
             differentiated four times at equal angles; ``None`` to do that.
     """
@@ -65,7 +65,7 @@ class Activation(NamedTuple):
     derivative: Callable[[Pair], Array]
     degree: int | None = None
     turn: Callable[[Pair], tuple[Array, Array]] | None = None
-    odd: bool = False
+    parity: int = 0
     line: Callable[[Array, Array], Array] | None = None
 
     def __call__(self, x: Array) -> Array:
@@ -152,7 +152,7 @@ def scaled_erf(a: float, b: float, c: float) -> Activation:
         fn=lambda x: a * _erf(b * x) + c,
         expectation=lambda p: 2 * a**2 / jnp.pi * jnp.arctan2(2 * s * p.c, root_d(p)) + c**2,
         derivative=lambda p: 4 * a**2 * s / jnp.pi / root_d(p),
-        odd=c == 0,
+        parity=0 if c else -1,
     )
 
 
@@ -204,7 +204,8 @@ def sinusoid(a: float, b: float, c: float) -> Activation:
         minus, plus = waves(p)
         return a**2 * s / 2 * (minus + math.cos(2 * c) * plus)
 
-    return Activation(lambda x: a * jnp.sin(b * x + c), expectation, derivative, odd=c == 0)
+    parity = round(-math.cos(2 * c)) if math.sin(2 * c) ** 2 < 1e-30 else 0
+    return Activation(lambda x: a * jnp.sin(b * x + c), expectation, derivative, parity=parity)
 
 
 sin = sinusoid(1.0, 1.0, 0.0)
@@ -249,6 +250,7 @@ def gaussian(a: float, b: float) -> Activation:
         fn=lambda x: a * jnp.exp(-rate * x**2),
         expectation=lambda p: a**2 / jnp.sqrt(d(p)),
         derivative=lambda p: 4 * (a * rate) ** 2 * p.c / (d(p) * jnp.sqrt(d(p))),
+        parity=1,
     )
 
 

@@ -71,53 +71,60 @@ def from_points(x1: Array, x2: Array) -> State:
     c = jnp.matmul(x1, x2.T, precision=lax.Precision.HIGHEST) / d
     obtuse = c < 0
     rho = Pair(q1[:, None], q2[None], c, c, obtuse).angle.rho
-    gap = _sharpen(*(lax.stop_gradient(a) for a in (x1, x2, q1 * d, q2 * d, rho)))
-    return State(q1, q2, c, jnp.sqrt(2 * gap), obtuse, jnp.zeros_like(c), exponent, d)
+    chord = _chords(*(lax.stop_gradient(a) for a in (x1, x2, q1 * d, q2 * d, rho)))
+    return State(q1, q2, c, chord, obtuse, jnp.zeros_like(c), exponent, d)
 
 
-def _sharpen(x1: Array, x2: Array, square1: Array, square2: Array, rho: Array) -> Array:
-    """1 − |cos| of the angle between rows; where it is small, from differences of unit rows."""
+def _chords(x1: Array, x2: Array, square1: Array, square2: Array, rho: Array) -> Array:
+    """The chords of the angles between rows; small ones from differences of the rows."""
+    eps = float(np.finfo(rho.dtype).eps)
+    # Rounding moves a cosine by a few ε, an angle by ε over the chord.
+    limit = eps ** (1 / 3)
     gap = jnp.where(rho == 0, 1.0, jnp.clip(1 - jnp.abs(rho), 0.0, 1.0))
-    unit1, unit2 = (x * reciprocal(root(s))[:, None] for x, s in ((x1, square1), (x2, square2)))
+    chord = jnp.sqrt(2 * gap)
 
-    def exact(a: Array, b: Array, rho: Array) -> Array:
-        sign = jnp.where(rho < 0, -1.0, 1.0).astype(a.dtype)
-        return ((a[:, None] - sign[:, :, None] * b[None]) ** 2).sum(-1) / 2
+    def sharpen(x: Array, y: Array, xx: Array, yy: Array, rho: Array, chord: Array) -> Array:
+        """‖x − ty‖/‖x‖ with t = ±‖x‖/‖y‖ where the gap is small."""
+        t = jnp.sqrt(xx[:, None] / yy[None])
+        # So that equal rows differ by 0 also where their squares were summed in another order.
+        t = jnp.where(jnp.abs(t - 1) < 16 * eps, 1.0, t) * jnp.where(rho < 0, -1.0, 1.0)
+        apart = ((x[:, None] - t.astype(x.dtype)[:, :, None] * y[None]) ** 2).sum(-1)
+        small = 1 - jnp.abs(rho) < limit
+        return jnp.where(small, jnp.sqrt(apart / xx[:, None]), chord)
 
-    # Rounding moves a cosine by a few ε, an angle by ε/√gap.
-    limit = float(np.finfo(rho.dtype).eps) ** (1 / 3)
-    small = gap < limit
     if x1.shape[1] <= 16:
-        return jnp.where(small, exact(unit1, unit2, rho), gap)
+        return sharpen(x1, x2, square1, square2, rho, chord)
 
     # In larger dimension only in the tiles of the matrix that hold a small gap.
     (n1, n2), side = rho.shape, 8
     rows, columns = min(side, n1), min(side, n2)
     tall, wide = -(-n1 // rows), -(-n2 // columns)
-    padded = jnp.pad(small, ((0, tall * rows - n1), (0, wide * columns - n2)))
+    padded = jnp.pad(gap < limit, ((0, tall * rows - n1), (0, wide * columns - n2)))
     found = padded.reshape(tall, rows, wide, columns).any((1, 3)).ravel()
     (tiles,) = jnp.nonzero(found, size=tall * wide, fill_value=0)
 
-    def redo(k: Array, gap: Array) -> Array:
+    def redo(k: Array, chord: Array) -> Array:
         i, j = tiles[k] // wide * rows, tiles[k] % wide * columns
-        a = lax.dynamic_slice_in_dim(unit1, i, rows)
-        b = lax.dynamic_slice_in_dim(unit2, j, columns)
-        old, cosine = (lax.dynamic_slice(m, (i, j), (rows, columns)) for m in (gap, rho))
-        new = jnp.where(1 - jnp.abs(cosine) < limit, exact(a, b, cosine), old)
-        return lax.dynamic_update_slice(gap, new, (i, j))
+        left = (lax.dynamic_slice_in_dim(a, i, rows) for a in (x1, square1))
+        right = (lax.dynamic_slice_in_dim(a, j, columns) for a in (x2, square2))
+        tile = (lax.dynamic_slice(a, (i, j), (rows, columns)) for a in (rho, chord))
+        (x, xx), (y, yy) = left, right
+        return lax.dynamic_update_slice(chord, sharpen(x, y, xx, yy, *tile), (i, j))
 
-    sharpened: Array = lax.fori_loop(0, found.sum(), redo, gap)
+    sharpened: Array = lax.fori_loop(0, found.sum(), redo, chord)
     return sharpened
 
 
 @partial(jax.jit, static_argnums=(1, 2))
 def finish(state: State, names: tuple[str, ...], same: bool) -> list[Array]:
     """The kernels of these names, "nngp" or "ntk"; of one set of points exactly symmetric."""
-    # Divided twice, since 4^exponent may overflow where the kernel does not; and divided, not
-    # multiplied, since XLA evaluates a cheap operand of k + kᵀ twice.
     unit = power_of_2(-state.exponent)
+    # Divided twice, since 4^exponent may overflow where the kernel does not.
     found = [{"nngp": state.c, "ntk": state.ntk}[name] / unit / unit for name in names]
-    return [(k + k.T) / 2 for k in found] if same else found
+    if not same:
+        return found
+    # A branch, though always taken: without it XLA would evaluate k for k, and again for kᵀ.
+    return [lax.cond(unit > 0, lambda k: (k + k.T) / 2, lambda k: k, k) for k in found]
 
 
 def scale(state: State, factor: Array | float) -> State:
@@ -148,7 +155,6 @@ def power_of_2(exponent: Array) -> Array:
     return power
 
 
-@jax.jit
 def affine(
     state: State, weight: float, learned: float, bias: float | None, bias_learned: float
 ) -> State:
@@ -161,6 +167,15 @@ def affine(
         bias: the variance of the biases; ``None`` for no bias.
         bias_learned: what the biases add to Θ.
     """
+    # Compiled once for all widths.
+    behind: State = _affine(state.replace(width=0), weight, learned, bias, bias_learned)
+    return behind.replace(width=state.width)
+
+
+@jax.jit
+def _affine(
+    state: State, weight: float, learned: float, bias: float | None, bias_learned: float
+) -> State:
     before = state
     state = scale(state, weight)
     state = state.replace(ntk=learned * before.c + state.ntk)
@@ -202,7 +217,8 @@ def _add(a: State, b: State) -> State:
         for part, whole in ((a.q1, total.q1), (a.q2, total.q2), (b.q1, total.q1), (b.q2, total.q2))
     )
     ww, zz = w1[:, None] * w2[None], z1[:, None] * z2[None]
-    turned = w1[:, None] * z2[None] - z1[:, None] * w2[None]
+    # w z' − z w', as 0 at equal points also where XLA rounds one of two products only.
+    turned = w1[:, None] * (z2[None] - z1[:, None]) - z1[:, None] * (w2[None] - w1[:, None])
     gap_a, gap_b = a.pair.angle.gap, b.pair.angle.gap
     alike = gap_a + gap_b - gap_a * gap_b
     differ = jnp.where(a.obtuse == b.obtuse, alike, 1 + (1 - gap_a) * (1 - gap_b))

@@ -45,7 +45,8 @@ def polynomial(coefficients: Sequence[float]) -> Activation:
         terms = [_horner(m, p.q1) * _horner(m, p.q2) for m in means[1:]] or [jnp.zeros_like(p.c)]
         return _horner([t / math.factorial(j) for j, t in enumerate(terms)], p.c)
 
-    return Activation(fn, expectation, derivative, odd=not any(a[::2]))
+    parity = 1 if not any(a[1::2]) else -1 if not any(a[::2]) else 0
+    return Activation(fn, expectation, derivative, parity=parity)
 
 
 def monomial(degree: int) -> Activation:
