@@ -24,7 +24,7 @@ READY = .venv/.ready
 CHAPTERS = $(wildcard chapters/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help book test check lab serve chapters mutants clean
+.PHONY: help book test check lab serve chapters mutants bench clean
 
 help: ## Explain the targets
 	@echo "make TARGET, where TARGET is one of"
@@ -51,6 +51,11 @@ chapters: $(CHAPTERS:chapters/%.ipynb=_build/executed/%) ## Execute again, in pl
 
 mutants: $(READY) ## Count the random mutants of each module that tests and claims kill
 	@$(BIN)/python tools/mutants.py $(MUTANTS)
+
+bench: $(READY) ## Time the library beside others (up to hours; the peer needs Python 3.9 to 3.12)
+	@$(BIN)/python benchmarks/gram.py --out chapters/data/gram.json
+	@$(BIN)/python benchmarks/tangent.py --out chapters/data/tangent.json
+	@OPENBLAS_NUM_THREADS=2 $(BIN)/python benchmarks/solve.py --out chapters/data/solve.json --checkpoint _build/million
 
 clean: ## Remove what was built; .venv stays
 	rm -rf _build build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
