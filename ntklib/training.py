@@ -140,8 +140,10 @@ def train_flow(
     _check.same_dtype(x=points, times=when)
     if when.ndim != 1 or when.size == 0:
         raise ValueError(f"times: expected shape (T,), got {when.shape}")
-    if not isinstance(when, jax.core.Tracer) and (when[0] < 0 or (jnp.diff(when) <= 0).any()):
-        raise ValueError("times: expected increasing numbers ≥ 0")
+    if not isinstance(when, jax.core.Tracer):
+        known = np.asarray(when)  # inside jit an operation of JAX would trace it
+        if known[0] < 0 or (np.diff(known) <= 0).any():
+            raise ValueError("times: expected increasing numbers ≥ 0")
     default = 1e-8 if points.dtype == np.float64 else 1e-6
     error: Any = default if tolerance is None else _check.number("tolerance", tolerance, above=0)
     return _flow(apply, functional, points, params, when, error)

@@ -79,6 +79,14 @@ def test_flows_of_many_networks_at_once_and_any_function_as_a_cost():
     assert_close(both[1], train_flow(linear, 2 * W, COST, X, TIMES), times=INTEGRATED)
 
 
+def test_a_flow_inside_jit_knows_times_from_outside():
+    times, backwards = jnp.asarray(TIMES), jnp.asarray(TIMES[::-1])
+    inside = jax.jit(lambda w: train_flow(linear, w, COST, X, times))
+    assert_close(inside(W), train_flow(linear, W, COST, X, TIMES), times=2)
+    with pytest.raises(ValueError, match="times: expected increasing"):
+        jax.jit(lambda w: train_flow(linear, w, COST, X, backwards))(W)
+
+
 def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):
     file, descend, calls = tmp_path / "training", ntklib.training._descend, []
 
