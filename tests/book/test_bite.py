@@ -92,6 +92,16 @@ MUTATIONS = [
         "a**2 * s / jnp.pi",
         "prop-dual-erf",
     ),
+    Mutation(
+        "training", "expansion.py", "math.factorial(k)", "math.factorial(k + 1)", "prop-linearised"
+    ),
+    Mutation(
+        "training", "filters.py", "multiply(t, -lam)", "multiply(2 * t, -lam)", "prop-linearised"
+    ),
+    Mutation(
+        "training", "training.py", "return abs(float(", "return 2 * abs(float(", "thm-small-hessian"
+    ),
+    Mutation("training", "predict.py", "noisy @ a2.T / 2", "noisy @ a2.T / 1.99", "thm-ensemble"),
 ]
 
 
