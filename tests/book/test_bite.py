@@ -101,7 +101,7 @@ MUTATIONS = [
     Mutation(
         "training", "training.py", "return abs(float(", "return 2 * abs(float(", "thm-small-hessian"
     ),
-    Mutation("training", "predict.py", "noisy @ a2.T / 2", "noisy @ a2.T / 1.99", "thm-ensemble"),
+    Mutation("training", "predict.py", "(x) @ self.y", "(x) @ self.y * 1.01", "thm-ensemble"),
 ]
 
 
