@@ -1,5 +1,7 @@
 """A fast arccosine of 1 − g, with an error proved to be below the dtype's rounding.
 
+:prf:ref:`prop-arccos` has the proof in full.
+
 With α = arccos(1 − g) for 0 ≤ g ≤ 1,
 
     α = √(2g) A(g),                    A(g) = Σ aₖ gᵏ,  aₖ = (2k choose k) / (8ᵏ (2k + 1)),

@@ -1,4 +1,7 @@
-"""Conjugate gradients with a preconditioner, for several right-hand sides, told and resumable."""
+"""Conjugate gradients with a preconditioner, for several right-hand sides, told and resumable.
+
+:eq:`eq-cg` is the iteration, :prf:ref:`thm-cg` bounds its error.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -4,10 +4,12 @@ Among the functions f = Σⱼ k(·, zⱼ) βⱼ of p inducing points, Σᵢ |f(x
 
     (K_npᵀ K_np + λ K_pp) β = K_npᵀ y,     K_np = k(X, Z), K_pp = k(Z, Z).
 
-Were the examples like the inducing points, K_npᵀ K_np would be (n/p) K_pp². With K_pp = Tᵀ T and
+This is :eq:`eq-falkon`. Were the examples like the inducing points, K_npᵀ K_np would be
+(n/p) K_pp². With K_pp = Tᵀ T and
 AᵀA = (n/p) T Tᵀ + λ I the matrix would then be (A T)ᵀ (A T): in the unknown γ = A T β it is near
 the identity, and conjugate gradients need few products. Each takes one pass over the rows of
-K_np, computed tile by tile and kept nowhere.
+K_np, computed tile by tile and kept nowhere. See :prf:ref:`prop-falkon`, and
+:prf:ref:`prop-inducing` for what fewer points cost.
 """
 
 from typing import NamedTuple

@@ -1,8 +1,9 @@
 """The tangent kernel of an infinitely wide ReLU network in as few operations as are known.
 
 With the standard deviations √q of the two points divided out, a hidden layer acts on the gap
-g = 1 − cos θ and on T = Θ/√(q q') alone. From ReLU, g ↦ g − δ(g) with πδ = sin θ − θ cos θ and
-κ₀ = 1 − θ/π. A layer of weights and biases, of which the weights give the share a² of a point's
+g = 1 − cos θ and on T = Θ/√(q q') alone (:prf:ref:`prop-gap`). From ReLU, g ↦ g − δ(g) with
+πδ = sin θ − θ cos θ and κ₀ = 1 − θ/π. A layer of weights and biases, of which the weights give
+the share a² of a point's
 variance and the biases the share b² = 1 − a², then takes
 
     g ↦ ½((a − a')² + (b − b')²) + a a' g,        T ↦ (1 − g) + a a' κ₀ T.

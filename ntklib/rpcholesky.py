@@ -6,7 +6,8 @@ semidefinite, so that with a ridge λ > 0
 
     F Fᵀ + λ I ⪯ K + λ I ⪯ (1 + tr(K − F Fᵀ)/λ) (F Fᵀ + λ I),
 
-which bounds the condition number of the preconditioned matrix by 1 + tr(K − F Fᵀ)/λ.
+which bounds the condition number of the preconditioned matrix by 1 + tr(K − F Fᵀ)/λ
+(:prf:ref:`prop-preconditioner`). How small the trace becomes says :prf:ref:`thm-rpcholesky`.
 """
 
 from collections.abc import Callable

@@ -102,6 +102,30 @@ MUTATIONS = [
         "training", "training.py", "return abs(float(", "return 2 * abs(float(", "thm-small-hessian"
     ),
     Mutation("training", "predict.py", "(x) @ self.y", "(x) @ self.y * 1.01", "thm-ensemble"),
+    Mutation("computing", "arccos.py", "8**k * (2 * k + 1)", "8**k * (2 * k + 2)", "prop-gap"),
+    Mutation("computing", "arccos.py", "(2 * c if j else c) * t", "2 * c * t", "prop-gap"),
+    Mutation(
+        "computing",
+        "_tiles.py",
+        "range(n) for j in range(i, n)",
+        "range(n) for j in range(n)",
+        "prop-tiles",
+    ),
+    Mutation(
+        "computing",
+        "conjugate_gradients.py",
+        "+ np.where(active, rz /",
+        "- np.where(active, rz /",
+        "thm-cg",
+    ),
+    Mutation(
+        "computing",
+        "rpcholesky.py",
+        "p=left / left.sum()",
+        "p=(left > 0) / (left > 0).sum()",
+        "thm-rpcholesky",
+    ),
+    Mutation("computing", "falkon.py", "(n / p) * (t @ t.T)", "(t @ t.T)", "prop-falkon"),
 ]
 
 
