@@ -42,13 +42,15 @@ def _activate(activation: Activation, state: State) -> State:
         c, chord, obtuse = _smooth(activation, pair, q1, q2, c)
     else:
         chord, obtuse = activation.turn(pair)
+    slope = activation.derivative(pair)
     return state.replace(
         q1=q1,
         q2=q2,
         c=c,
         chord=lax.stop_gradient(chord),
         obtuse=obtuse,
-        ntk=activation.derivative(pair) * state.ntk,
+        ntk=slope * state.ntk,
+        low=slope * state.low,
         exponent=state.exponent * (k or 0),
         gaussian=False,
     )

@@ -238,6 +238,7 @@ def LayerNorm(eps: float = 1e-12) -> Layer:
             q2=state.q2 * r2**2,
             c=state.c * factor,
             ntk=state.ntk * factor,
+            low=state.low * factor,
             exponent=jnp.zeros_like(state.exponent),
             growth=0.0,
         )

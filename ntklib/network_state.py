@@ -33,6 +33,7 @@ class State:
             has lost it, near equal and opposite points. They carry no derivative; that
             follows from q1, q2 and c.
         ntk: the tangent kernel Θ, shape (n1, n2).
+        low: what rounding has taken from the sum that ntk is, shape (n1, n2).
         exponent: the power of 4, a whole number.
         width: how many outputs the finite layer has.
         gaussian: whether (u, v) is Gaussian, as behind a layer with weights.
@@ -45,6 +46,7 @@ class State:
     chord: Array
     obtuse: Array
     ntk: Array
+    low: Array
     exponent: Array
     width: int = field(metadata={"static": True})
     gaussian: bool = field(default=False, metadata={"static": True})
@@ -72,7 +74,8 @@ def from_points(x1: Array, x2: Array) -> State:
     obtuse = c < 0
     rho = Pair(q1[:, None], q2[None], c, c, obtuse).angle.rho
     chord = _chords(*(lax.stop_gradient(a) for a in (x1, x2, q1 * d, q2 * d, rho)))
-    return State(q1, q2, c, chord, obtuse, jnp.zeros_like(c), exponent, d)
+    zero = jnp.zeros_like(c)
+    return State(q1, q2, c, chord, obtuse, zero, zero, exponent, d)
 
 
 def _chords(x1: Array, x2: Array, square1: Array, square2: Array, rho: Array) -> Array:
@@ -120,18 +123,24 @@ def finish(state: State, names: tuple[str, ...], same: bool) -> list[Array]:
     """The kernels of these names, "nngp" or "ntk"; of one set of points exactly symmetric."""
     unit = power_of_2(-state.exponent)
     # Divided twice, since 4^exponent may overflow where the kernel does not.
-    found = [{"nngp": state.c, "ntk": state.ntk}[name] / unit / unit for name in names]
+    found = [{"nngp": state.c, "ntk": state.ntk + state.low}[name] / unit / unit for name in names]
     if not same:
         return found
     # A branch, though always taken: without it XLA would evaluate k for k, and again for kᵀ.
     return [lax.cond(unit > 0, lambda k: (k + k.T) / 2, lambda k: k, k) for k in found]
 
 
+def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+    """a + b as rounded, and what rounding took; that carries no derivative."""
+    total = a + b
+    part = total - a
+    return total, lax.stop_gradient((a - (total - part)) + (b - part))
+
+
 def scale(state: State, factor: Array | float) -> State:
     """The state of √factor (u, v)."""
-    return state.replace(
-        q1=factor * state.q1, q2=factor * state.q2, c=factor * state.c, ntk=factor * state.ntk
-    )
+    names = ("q1", "q2", "c", "ntk", "low")
+    return state.replace(**{name: factor * getattr(state, name) for name in names})
 
 
 def shift(state: State, powers: Array | float) -> State:
@@ -178,7 +187,8 @@ def _affine(
 ) -> State:
     before = state
     state = scale(state, weight)
-    state = state.replace(ntk=learned * before.c + state.ntk)
+    ntk, lost = two_sum(state.ntk, learned * before.c)
+    state = state.replace(ntk=ntk, low=state.low + lost)
     if bias is None:
         return state
     same = State(
@@ -188,6 +198,7 @@ def _affine(
         chord=jnp.zeros_like(state.chord),
         obtuse=jnp.zeros_like(state.obtuse),
         ntk=jnp.full_like(state.c, bias_learned),
+        low=jnp.zeros_like(state.c),
         exponent=jnp.zeros_like(state.exponent),
         width=state.width,
     )
@@ -211,7 +222,10 @@ def add(a: State, b: State) -> State:
 def _add(a: State, b: State) -> State:
     exponent = jnp.maximum(a.exponent, b.exponent)
     a, b = shift(a, exponent - a.exponent), shift(b, exponent - b.exponent)
-    total = a.replace(q1=a.q1 + b.q1, q2=a.q2 + b.q2, c=a.c + b.c, ntk=a.ntk + b.ntk)
+    ntk, lost = two_sum(a.ntk, b.ntk)
+    total = a.replace(
+        q1=a.q1 + b.q1, q2=a.q2 + b.q2, c=a.c + b.c, ntk=ntk, low=a.low + b.low + lost
+    )
     w1, w2, z1, z2 = (
         root(part) * reciprocal(root(whole))
         for part, whole in ((a.q1, total.q1), (a.q2, total.q2), (b.q1, total.q1), (b.q2, total.q2))

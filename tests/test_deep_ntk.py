@@ -129,7 +129,7 @@ def test_standard_parametrisation():
     assert w.shape == (2000, 18)
     assert b.shape == (1, 18)
     assert abs(float(w.std()) / (1.5 * np.sqrt(2 / 2000)) - 1) < 0.05
-    x = rng.normal(size=(3, 2000)).astype(FLOAT)
+    x = np.random.default_rng(5).normal(size=(3, 2000)).astype(FLOAT)
     assert_close(
         network.apply((w, b), x), x @ np.asarray(w) / np.sqrt(2) + np.asarray(b), times=100
     )
@@ -189,7 +189,7 @@ def test_states_travel_between_layers():
 @pytest.mark.parametrize("name", ["relu", "norm"])
 def test_large_and_small_matrices_jit_and_vmap(name):
     network = NETWORKS[name](8)
-    x = rng.normal(size=(300, 20)).astype(FLOAT)
+    x = np.random.default_rng(4).normal(size=(300, 20)).astype(FLOAT)
     x[7], x[250] = x[3], -x[299]
     compiled = network.ntk(x)
     assert (compiled == compiled.T).all()

@@ -141,6 +141,17 @@ def test_float32_at_depth_1000():
     assert 0.24 < float(got.ntk[0, 1]) / 1001 < 0.26
 
 
+@pytest.mark.parametrize("depth", [10, 1000])
+def test_the_diagonal_in_float32(depth):
+    # Θ(x, x) = (depth + 1) · 2‖x‖²/d, to a few ε however many layers are summed.
+    x = np.random.default_rng(6).normal(size=(20, 7)).astype(np.float32)
+    block = serial(net.Relu(), Dense(1, np.sqrt(2)))
+    deep = serial(Dense(1, np.sqrt(2)), net.repeat(block, depth))
+    exact_diagonal = (depth + 1) * 2 * (x.astype(float) ** 2).mean(1)
+    found = np.diag(deep.ntk(x)).astype(float)
+    assert np.abs(found / exact_diagonal - 1).max() < 4 * np.finfo(np.float32).eps
+
+
 @pytest.mark.parametrize("name", ["relu", "abs", "erf"])
 def test_repeat_is_serial(name):
     block = serial(Dense(5, 1.3, 0.2), LAYERS[name][0])
