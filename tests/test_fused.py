@@ -10,9 +10,11 @@ from helpers import refused
 from ntklib.deep_ntk import Dense, Erf, Gelu, LayerNorm, LeakyRelu, Relu, repeat, serial
 from ntklib.fused import fused
 from ntklib.gram import gram
+from ntklib.kernels import Linear
 from ntklib.layers import Layer
 from ntklib.relu_network import ReluNetwork
 from ntklib.smooth_network import SmoothNetwork
+from ntklib.stationary import RBF, Laplace, Matern
 
 FLOAT = "float64" if jax.config.jax_enable_x64 else "float32"
 EPS = float(np.finfo(FLOAT).eps)
@@ -74,6 +76,22 @@ def test_other_networks_keep_the_general_recursion(net: Layer) -> None:
 def test_nested_networks_are_seen_through() -> None:
     block = serial(Relu(), Dense(1))
     assert fused(serial(Dense(1), serial(block, block)).nngp) == ReluNetwork(2, 1.0, get="nngp")
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [RBF(0.7), Laplace(2.0), Matern(0.7, 2.5), RBF(0.7) * Linear() + 0.3 * Matern(1.0, 0.5)],
+    ids=["rbf", "laplace", "matern", "sum"],
+)
+@pytest.mark.parametrize("far", [0.0, 30.0])
+def test_distances_from_products_keep_their_digits(kernel: Any, far: float) -> None:
+    x = points()
+    x[1] = x[0] + np.asarray(1e-3, FLOAT)
+    x += np.asarray(far, FLOAT)
+    for other in (None, x[2:9] + np.asarray(0.1, FLOAT)):
+        wanted, found = np.asarray(kernel(x, other)), gram(kernel, x, other)
+        assert np.abs(found - wanted).max() < 60 * EPS * np.abs(wanted).max()
+    assert "ByProducts" in repr(fused(kernel))
 
 
 def test_other_functions_are_left_alone() -> None:
