@@ -132,6 +132,8 @@ class Evaluator:
         if found.shape != shape:
             raise ValueError(f"kernel(x1, x2): expected shape {shape}, got {found.shape}")
         found = found[one.keep, second.keep]
+        if other is None:
+            found = _mirrored(found)
         if not np.isfinite(found).all():
             raise ValueError(
                 f"kernel(x1, x2): NaN or infinite values between rows {one.rows.start} to "
@@ -194,20 +196,20 @@ def _compiled(kernel: KernelFunction) -> Callable[[Array, Array | None], Array]:
 def _values(kernel: KernelFunction, x1: Array, x2: Array | None) -> Array:
     # By default a GPU would round the factors of a float32 product to 10 bits.
     with jax.default_matmul_precision("highest"):
-        values: Array = jnp.asarray(kernel(x1) if x2 is None else kernel(x1, x2))
-    if x2 is not None or values.ndim not in (2, 4):
-        return values
-    other = values.T if values.ndim == 2 else values.transpose(1, 0, 3, 2)
-    below = jnp.tril(jnp.ones(values.shape[:2], bool), -1)
-    within = below.reshape(below.shape + (1,) * (values.ndim - 2))
-    mirrored = jnp.where(jnp.broadcast_to(within, values.shape), other, values)
+        return jnp.asarray(kernel(x1) if x2 is None else kernel(x1, x2))
+
+
+def _mirrored(values: Numbers) -> Numbers:
+    """The upper half twice. XLA would compute each value again for its mirror image."""
+    below = np.tri(len(values), k=-1, dtype=bool)
     if values.ndim == 2:
-        return mirrored
-    # The blocks on the diagonal are symmetric too.
-    blocks = jnp.diagonal(mirrored).transpose(2, 0, 1)
-    upper_half = jnp.triu(blocks) + jnp.triu(blocks, 1).transpose(0, 2, 1)
-    own = jnp.arange(len(values))
-    return mirrored.at[own, own].set(upper_half)
+        return np.where(below, values.T, values)
+    found = np.where(below[:, :, None, None], transposed(values), values)
+    own = np.arange(len(values))
+    blocks = found[own, own]
+    inner = np.tri(blocks.shape[1], k=-1, dtype=bool)
+    found[own, own] = np.where(inner, blocks.transpose(0, 2, 1), blocks)
+    return found
 
 
 _of_kernel = jax.jit(_values)

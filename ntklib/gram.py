@@ -53,7 +53,8 @@ def gram(
         out: ``None`` for a new array in memory, an array to fill, or the path of a zarr array.
         tile: rows and columns that are computed at a time; by default as many as a cache holds.
         chunk: rows and columns of a chunk on disk; by default about 2048.
-        workers: the number of tiles in work at a time; by default one for each core.
+        workers: the number of tiles in work at a time; by default one more than there are cores,
+            so that one may be written while the others are computed.
         progress: show a bar on stderr.
 
     Returns:
@@ -65,7 +66,7 @@ def gram(
             the values; a path with another computation or a damaged one.
     """
     x1, x2 = checked(x1, x2)
-    workers = cores() if workers is None else _check.integer("workers", workers, at_least=1)
+    workers = cores() + 1 if workers is None else _check.integer("workers", workers, at_least=1)
     evaluate = Evaluator(kernel, x1, x2)
     tile = default_tile(x1.dtype, *evaluate.inner) if tile is None else tile
     tile = _check.integer("tile", tile, at_least=1)
