@@ -99,8 +99,8 @@ def checked(x1: ArrayLike, x2: ArrayLike | None) -> tuple[Numbers, Numbers | Non
 
 
 def default_tile(dtype: "np.dtype[Any]", *inner: int) -> int:
-    """Rows of a square tile whose values take 256 KiB: a few such arrays fit a core's cache."""
-    entries = 2**18 // (dtype.itemsize * int(np.prod(inner, dtype=int)))
+    """Rows of a square tile whose values take 400 KiB: two such arrays fit a core's cache."""
+    entries = 400 * 2**10 // (dtype.itemsize * int(np.prod(inner, dtype=int)))
     return max(16, int(np.sqrt(entries)) // 16 * 16)
 
 

@@ -106,9 +106,9 @@ def test_an_array_may_be_given_to_be_filled() -> None:
         gram(RBF(), x[:9], out=out)
 
 
-def test_a_tile_takes_a_quarter_of_a_megabyte() -> None:
-    assert default_tile(np.dtype("float32")) == 256
-    assert default_tile(np.dtype("float64")) == 176
+def test_a_tile_takes_400_kibibytes() -> None:
+    assert default_tile(np.dtype("float32")) == 320
+    assert default_tile(np.dtype("float64")) == 224
     assert default_tile(np.dtype("float32"), 10, 10) == 16
     assert default_tile(np.dtype("float64"), 1000, 1000) == 16
 
