@@ -109,7 +109,7 @@ def test_an_array_may_be_given_to_be_filled() -> None:
 def test_a_tile_takes_400_kibibytes() -> None:
     assert default_tile(np.dtype("float32")) == 320
     assert default_tile(np.dtype("float64")) == 224
-    assert default_tile(np.dtype("float32"), 10, 10) == 16
+    assert default_tile(np.dtype("float32"), 10, 10) == 32
     assert default_tile(np.dtype("float64"), 1000, 1000) == 16
 
 
