@@ -2,9 +2,13 @@
 
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.typing import ArrayLike
+
+# For what takes long and does not depend on the dtype: killed processes, random networks.
+once = pytest.mark.skipif(jnp.result_type(float) == jnp.float32, reason="run in float64 alone")
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 

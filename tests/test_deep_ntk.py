@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, refused
+from helpers import assert_close, once, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -76,6 +76,7 @@ def finite_kernels(network, seeds):
     return jax.lax.map(jax.jit(one), jax.random.split(KEY, seeds))
 
 
+@once
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_limit_is_that_of_the_finite_network(name):
     # The tangent kernel's mean square error falls as 1/width, to a mean that is the limit.
@@ -90,6 +91,7 @@ def test_the_limit_is_that_of_the_finite_network(name):
     assert (np.abs(ntk.mean(0) - limit) < 5 * ntk.std(0) / np.sqrt(seeds)).all()
 
 
+@once
 @pytest.mark.parametrize("name", ["erf", "residual", "norm"])
 def test_the_covariance_is_that_of_the_outputs(name):
     network = NETWORKS[name](64)

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close
+from helpers import assert_close, once
 
 from ntklib import deep_ntk
+
+pytestmark = once
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "chapters" / "from-neural-tangents.md").read_text("utf-8")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, refused
+from helpers import assert_close, once, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics.pairwise import rbf_kernel
@@ -305,6 +305,7 @@ compute()
 """
 
 
+@once
 def test_twenty_kills_lose_nothing(tmp_path: Path) -> None:
     x = points(400)
     np.save(tmp_path / "x.npy", x)

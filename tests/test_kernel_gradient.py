@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, refused
+from helpers import assert_close, once, refused
 
 from ntklib import costs, filters, kernel_gradient
 from ntklib.costs import Cost, cross_entropy, logistic, mean_square
@@ -212,12 +212,14 @@ def test_an_overflow_is_told(tile):
 
 LONG = textwrap.dedent(
     """
+    import signal
     import sys
     import numpy as np
     from ntklib import kernel_gradient
     from ntklib.kernel_gradient import cross_entropy, descend
     from ntklib.rkhs import Matern
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & turns it off
     kernel_gradient.BLOCK = 1  # a step, then a save
     x = np.random.default_rng(0).normal(size=(30, 2)).astype("float32")
     cost = cross_entropy(np.arange(30) % 10)
@@ -243,9 +245,10 @@ def start_long(path, steps):
     )
 
 
+@once
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_descent_goes_on(tmp_path, end):
-    path, steps = tmp_path / "descent.npz", 3000
+    path, steps = tmp_path / "descent.npz", 1000
     with start_long(path, steps) as interrupted:
         deadline = time.monotonic() + 120
         while not path.exists() and time.monotonic() < deadline:

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from helpers import assert_close, refused
+from helpers import assert_close, once, refused
 
 from ntklib.gram import gram
 from ntklib.matrix_kernels import Gradient
@@ -63,6 +63,7 @@ def started(path: str, mode: str) -> list[subprocess.Popen]:
 
 
 @pytest.mark.skipif(FLOAT == "float32", reason="the processes compute in float64")
+@once
 def test_two_processes_with_two_devices_each_are_one(tmp_path: Path) -> None:
     x, y = data(203)  # no multiple of four
     path = str(tmp_path / "data")
@@ -79,6 +80,7 @@ def test_two_processes_with_two_devices_each_are_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(FLOAT == "float32", reason="the processes compute in float64")
+@once
 def test_when_a_process_is_killed_the_other_ends_and_says_why(tmp_path: Path) -> None:
     x, y = data(203)
     path = str(tmp_path / "data")

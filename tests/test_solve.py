@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.linalg
-from helpers import refused
+from helpers import once, refused
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process import kernels as gp
 from sklearn.kernel_ridge import KernelRidge
@@ -316,6 +316,7 @@ np.save(path + ".npy", f.coefficients)
 """
 
 
+@once
 def test_killed_iterations_go_on_to_the_same_bits(tmp_path: Path) -> None:
     x, y = data(150)
     path = str(tmp_path / "state")

@@ -1,9 +1,10 @@
-"""Run the code cells of notebooks up to their last claim, in one plain process.
+"""Run the code cells of notebooks up to their last claim, or a named one, in one plain process.
 
 What the tests of the claims and the mutation tests need: the exit status is 1, and the last line
 printed names the error, as soon as a cell fails. Nothing is stored or compared.
 """
 
+import argparse
 import contextlib
 import sys
 from pathlib import Path
@@ -14,10 +15,13 @@ import nbformat
 from IPython.core.interactiveshell import InteractiveShell
 
 
-def run(path: Path) -> None:
+def run(path: Path, until: str = "") -> None:
     """Run a notebook's cells in its folder, in a fresh namespace; raises what a cell raises."""
     cells = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
-    last = max((i for i, source in enumerate(cells) if "verify(" in source), default=-1)
+    claim = f'verify("{until}"' if until else "verify("
+    last = max((i for i, source in enumerate(cells) if claim in source), default=-1)
+    if until and last < 0:
+        raise ValueError(f"until: no claim {until} in {path.name}")
     shell = InteractiveShell()
     with contextlib.chdir(path.parent):
         for source in cells[: last + 1]:
@@ -26,10 +30,14 @@ def run(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument("--until", default="", metavar="LABEL", help="the last claim to check")
+    given = parser.parse_args()
     matplotlib.use("agg")
-    for name in sys.argv[1:]:
+    for notebook in given.notebooks:
         try:
-            run(Path(name))
+            run(notebook, given.until)
         except Exception as error:
-            print(f"{Path(name).name}: {type(error).__name__}: {error}")
+            print(f"{notebook.name}: {type(error).__name__}: {error}")
             sys.exit(1)
