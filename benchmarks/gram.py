@@ -3,8 +3,10 @@
     python benchmarks/gram.py --out chapters/data/gram.json
 
 Points of 784 coordinates; ReLU with 1, 3 and 10 hidden layers, erf and GELU with 3, in float32
-and float64. Three things stand side by side: `ntklib.gram`; the peer; and the textbook formula,
-written in five lines and compiled. For the RBF kernel the peer is scikit-learn. Each works in a
+and float64. Side by side stand `ntklib.gram`; the peer in the environment that it was made for; the
+peer on current JAX, with the names that it misses restored from outside (benchmarks/restored.py);
+and the textbook formula, written in five lines and compiled. For the RBF kernel the peer is
+scikit-learn. Each works in a
 process of its own and they take turns: a call of one, then a call of the next, many times. The
 least of the times of each is what it can do on this machine; the ratio travels to another one.
 
@@ -32,6 +34,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 PEER = ROOT / "_build" / "peer"
+RESTORED = ROOT / "_build" / "restored"
 REQUIREMENTS = Path(__file__).with_name("peer-requirements.txt")
 
 DIMENSION = 784
@@ -103,6 +106,15 @@ def peer(case: Case, x: Any) -> Callable[[], Any]:
     return lambda: kernel(x).block_until_ready()
 
 
+def restored(case: Case, x: Any) -> Callable[[], Any]:
+    """neural-tangents on current JAX."""
+    sys.path[:0] = [str(RESTORED), str(ROOT / "benchmarks")]
+    import restored
+
+    restored.names()
+    return peer(case, x)
+
+
 def plain(case: Case, x: Any) -> Callable[[], Any]:
     """The textbook formulas, compiled as a whole."""
     import jax
@@ -142,7 +154,7 @@ def plain(case: Case, x: Any) -> Callable[[], Any]:
     return lambda: kernel(x).block_until_ready()
 
 
-RUNNERS = {"ours": ours, "peer": peer, "plain": plain, "truth": truth}
+RUNNERS = {"ours": ours, "peer": peer, "restored": restored, "plain": plain, "truth": truth}
 
 
 def points(case: Case) -> Any:
@@ -209,7 +221,9 @@ def compare(case: Case, rounds: int) -> dict[str, Any]:
     """One case: all in turn."""
     theirs = Path(sys.executable) if case.phi == "rbf" else PEER / "bin" / "python"
     here = Path(sys.executable)
-    pythons = {"ours": here, "peer": theirs, "plain": here, "truth": here}
+    pythons = {"ours": here, "peer": theirs, "restored": here, "plain": here, "truth": here}
+    if case.phi == "rbf":
+        del pythons["restored"]
     told: dict[str, Any] = {**case._asdict(), "rounds": rounds}
     told["load"] = round(os.getloadavg()[0], 1)
     with tempfile.TemporaryDirectory() as folder:
@@ -237,7 +251,7 @@ def compare(case: Case, rounds: int) -> dict[str, Any]:
             ),
             "versions": json.loads(ends[name]),
         }
-    for other in ("peer", "plain"):
+    for other in timed[1:]:
         ratio = told[other]["seconds"] / told["ours"]["seconds"]
         paired = np.median([p[0] / o[0] for p, o in zip(times[other], times["ours"], strict=True)])
         told[f"{other}_over_ours"] = round(ratio, 2)
@@ -300,9 +314,18 @@ def machine() -> dict[str, float]:
 
 
 def environment() -> None:
-    """Make the peer's environment if it is not there."""
-    if (PEER / "bin" / "python").exists():
-        return
+    """Make the peer's environment if it is not there, and a folder of its package alone."""
+    if not (PEER / "bin" / "python").exists():
+        install()
+    RESTORED.mkdir(exist_ok=True)
+    for package in ("neural_tangents", "frozendict"):
+        link = RESTORED / package
+        if not link.exists():
+            link.symlink_to(next(PEER.glob(f"lib/python3*/site-packages/{package}")))
+
+
+def install() -> None:
+    """The peer with its pins, in an environment of its own."""
     print("making the peer's environment (Python 3.9 to 3.12); this is done once", flush=True)
     if sys.version_info >= (3, 13):
         raise SystemExit("the peer needs Python 3.9 to 3.12: make the environment with one of them")
@@ -344,6 +367,7 @@ def main() -> None:
         print(
             f"{case.phi:4} {case.hidden:2} hidden, n = {case.n}, {case.dtype}: "
             f"ours {us['seconds']} s, peer {them['seconds']} s ({told['peer_over_ours']}), "
+            f"on current JAX {told.get('restored_over_ours')} times ours, "
             f"plain {text['seconds']} s ({told['plain_over_ours']}); errors "
             f"{us['largest_error']}, {them['largest_error']}, {text['largest_error']}; "
             f"load {told['load']}",
